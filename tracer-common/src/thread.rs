@@ -1,0 +1,187 @@
+//! Per-thread state of the kernel side, one map value per thread of the target.
+//!
+//! Written only by the CPU that switches the thread in or out, but for `wake_ns` and `waker_tid`,
+//! which the waker's CPU writes while the thread is off its CPU or about to leave it.
+
+use crate::{FutexIdentity, plain_data};
+
+/// Not seen yet, or back from a futex wait. Other switch-ins are not looked at by default, so the
+/// other reasons stay until the next switch-out.
+pub const WHY_RUNNING: u32 = 0;
+/// Off the CPU: blocked in a futex wait.
+pub const WHY_FUTEX: u32 = 1;
+/// Off the CPU: gave it away in `sched_yield` (`--hooks syscall` only).
+pub const WHY_YIELD: u32 = 2;
+/// Off the CPU: blocked in something else.
+pub const WHY_OTHER: u32 = 3;
+/// Off the CPU: preempted.
+pub const WHY_PREEMPTED: u32 = 4;
+
+/// One or more blocked episodes that make one wait.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Chain {
+    /// What is waited for; episodes join a chain only if this agrees.
+    pub id: FutexIdentity,
+    /// Switch-out of the first episode.
+    pub start_ns: u64,
+    /// Switch-in of the last episode.
+    pub end_ns: u64,
+    /// Sum over the episodes.
+    pub blocked_ns: u64,
+    /// Sum over the episodes.
+    pub runq_ns: u64,
+    /// Episodes so far; 0 = no chain.
+    pub episodes: u32,
+    /// `WAIT_*` flags so far.
+    pub flags: u32,
+}
+
+/// Consecutive `sched_yield` calls from one place for one lock.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Spin {
+    /// Stack pointer at the call: the same loop has the same.
+    pub sp: u64,
+    /// Return address of the call; 0 if it could not be read.
+    pub ret: u64,
+    /// Value of the register that holds the lock there; 0 while that isn't learned.
+    pub lock: u64,
+    /// Yields since the last flush; 0 = no spin.
+    pub yields: u64,
+    /// Switch-out of the first of them; 0 with `--hooks syscall`, which times each yield.
+    pub start_ns: u64,
+    /// The thread's `sum_exec_runtime` at that moment.
+    pub start_exec_ns: u64,
+    /// Nanoseconds off the CPU in them (`--hooks syscall` only).
+    pub yielded_ns: u64,
+    /// Nanoseconds on the CPU in and between them (`--hooks syscall` only).
+    pub spin_ns: u64,
+    /// When the running `sched_yield` call began, or the last one ended (`--hooks syscall` only).
+    pub mark_ns: u64,
+    /// Python stack at the first of the yields: an id, or a [`crate::NoStack`] number.
+    pub stack: u64,
+    /// Callee-saved registers at the last yield, to learn from: rbx, rbp, r12 to r15.
+    pub registers: [u64; SPIN_REGISTERS],
+    /// 1-based index of the learned register, 0 = not learned.
+    pub register: u32,
+    /// Always 0.
+    pub _pad: u32,
+}
+
+/// Callee-saved registers of x86_64 that can hold the lock across a call (System V ABI).
+pub const SPIN_REGISTERS: usize = 6;
+
+/// A system call under way, from `sys_enter` (`--hooks syscall`).
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct SyscallState {
+    /// The futex word's user address.
+    pub uaddr: u64,
+    /// User stack pointer at the call.
+    pub sp: u64,
+    /// The `op` argument (`FUTEX_WAIT_BITSET` for `futex_wait` and `futex_waitv`).
+    pub op: u32,
+    /// The `val` argument.
+    pub val: u32,
+    /// 1 while inside a futex call.
+    pub active: u32,
+    /// 1 while inside `sched_yield`.
+    pub yielding: u32,
+}
+
+/// Everything known of one thread.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct ThreadState {
+    /// Last switch-in (`--hooks syscall` only).
+    pub in_ns: u64,
+    /// Last switch-out that was no yield; 0 = none seen.
+    pub out_ns: u64,
+    /// Waking of the blocked wait under way, or of the next one; 0 = none yet.
+    pub wake_ns: u64,
+    /// `sum_exec_runtime` at exit; 0 before.
+    pub exit_exec_ns: u64,
+    /// Switch-outs into a blocked futex wait, before any stitching.
+    pub futex_switches: u64,
+    /// Switch-outs from `sched_yield`, up to the last flush of the spin.
+    pub yield_switches: u64,
+    /// A `WHY_*` number.
+    pub why: u32,
+    /// Who woke the thread by a futex wake on its futex; 0 = somebody or something else.
+    pub waker_tid: u32,
+    /// What the blocked wait under way waits for.
+    pub current: FutexIdentity,
+    /// The wait that may still go on.
+    pub chain: Chain,
+    /// The waiter's Python stack in `chain`, or in the wait that begins: an id, or a
+    /// [`crate::NoStack`] number.
+    pub waiter_stack: u64,
+    /// The waker's at the last waking.
+    pub waker_stack: u64,
+    /// The GIL holder's at the last link of `chain`.
+    pub holder_stack: u64,
+    /// That holder, as its own PID namespace numbers it; 0 if it is not known.
+    pub holder_ns_tid: u32,
+    /// `WAIT_HOLDER_*` flags of that stack.
+    pub holder_flags: u32,
+    /// The spin that may still go on.
+    pub spin: Spin,
+    /// The system call under way.
+    pub syscall: SyscallState,
+}
+
+/// A wait that was under way when the recording began, as user space found it in `/proc`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct InitialWait {
+    /// What is waited for.
+    pub id: FutexIdentity,
+    /// The recording's start.
+    pub start_ns: u64,
+}
+
+/// What is known of one place that calls `sched_yield`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct SpinSite {
+    /// How often the park that followed named the value of each register.
+    pub votes: [u64; SPIN_REGISTERS],
+    /// 1-based index of the register that holds the lock, 0 = not learned.
+    pub register: u64,
+}
+
+/// What yields are added up by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct SpinKey {
+    /// The lock's address.
+    pub lock: u64,
+    /// See [`Spin::stack`].
+    pub stack: u64,
+}
+
+/// Yields tied to one lock and stack, per CPU.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct SpinTotals {
+    /// `sched_yield` calls (with default hooks those that gave up the CPU).
+    pub yields: u64,
+    /// Nanoseconds off the CPU in them.
+    pub yielded_ns: u64,
+    /// Nanoseconds on the CPU in and between them (`--hooks syscall` only).
+    pub spin_ns: u64,
+    /// What would be the type pointer of the object around the lock, read when it was first seen.
+    pub object_type: u64,
+}
+
+plain_data!(
+    Chain = 88,
+    Spin = 136,
+    SpinKey = 16,
+    SyscallState = 32,
+    ThreadState = 392,
+    InitialWait = 56,
+    SpinSite = 56,
+    SpinTotals = 32,
+);

@@ -1,0 +1,92 @@
+//! Records into the ring buffer.
+
+use aya_ebpf::helpers::bpf_get_current_comm;
+use tracer_common::event::{ThreadEvent, WaitEvent};
+use tracer_common::{DropReason, EVENT_WAIT, NoStack, ThreadState};
+
+use crate::counters::{add_to_shape, lost};
+use crate::globals::{min_wait_ns, wake_bytes};
+use crate::maps::{BELOW, EVENTS, LOST};
+
+// include/uapi/linux/bpf.h
+const BPF_RB_NO_WAKEUP: u64 = 1;
+const BPF_RB_FORCE_WAKEUP: u64 = 2;
+const BPF_RB_AVAIL_DATA: u64 = 0;
+
+/// Waking the reader costs an interrupt on the target's CPU, so it happens only when the buffer
+/// fills up; otherwise the reader looks by itself every few tens of milliseconds.
+#[inline(always)]
+fn wakeup() -> u64 {
+    if EVENTS.query(BPF_RB_AVAIL_DATA) >= wake_bytes() {
+        BPF_RB_FORCE_WAKEUP
+    } else {
+        BPF_RB_NO_WAKEUP
+    }
+}
+
+/// A finished wait: an event if it is long enough, a total otherwise. Never both, never neither.
+#[inline(always)]
+pub(crate) fn wait(tid: u32, state: &ThreadState, waker_tid: u32) {
+    let chain = &state.chain;
+    if chain.blocked_ns + chain.runq_ns < min_wait_ns() {
+        add_to_shape(&BELOW, chain);
+        return;
+    }
+    let Some(mut entry) = EVENTS.reserve::<WaitEvent>(0) else {
+        lost(DropReason::RingFullWait);
+        add_to_shape(&LOST, chain);
+        return;
+    };
+    let event = entry.as_mut_ptr();
+    // SAFETY: `event` points to the reserved record; every field is written before it is sent.
+    unsafe {
+        (*event).event = EVENT_WAIT;
+        (*event).tid = tid;
+        (*event).start_ns = chain.start_ns;
+        (*event).end_ns = chain.end_ns;
+        (*event).blocked_ns = chain.blocked_ns;
+        (*event).runq_ns = chain.runq_ns;
+        (*event).uaddr = chain.id.uaddr;
+        (*event).lock = chain.id.lock;
+        (*event).park_arg = chain.id.park_arg;
+        (*event).object_type = chain.id.object_type;
+        (*event).op = chain.id.op;
+        (*event).val = chain.id.val;
+        (*event).shape = chain.id.shape;
+        (*event).flags = chain.flags | state.holder_flags;
+        (*event).episodes = chain.episodes;
+        (*event).waker_tid = waker_tid;
+        (*event).waiter_stack = state.waiter_stack;
+        (*event).waker_stack =
+            if waker_tid == 0 { NoStack::NotTaken as u64 } else { state.waker_stack };
+        (*event).holder_stack = state.holder_stack;
+        (*event).holder_ns_tid = state.holder_ns_tid;
+        (*event)._pad = 0;
+    }
+    entry.submit(wakeup());
+}
+
+/// A record of variable length; false if there is no room. User space should look soon: what the
+/// record speaks of must be read before it changes.
+#[inline(always)]
+pub(crate) fn record(bytes: &[u8]) -> bool {
+    EVENTS.output::<[u8]>(bytes, BPF_RB_FORCE_WAKEUP).is_ok()
+}
+
+/// A change in the life of a thread. Rare, and user space should look soon.
+#[inline(always)]
+pub(crate) fn thread(kind: u32, tid: u32, time_ns: u64) {
+    let Some(mut entry) = EVENTS.reserve::<ThreadEvent>(0) else {
+        lost(DropReason::RingFullThread);
+        return;
+    };
+    let event = entry.as_mut_ptr();
+    // SAFETY: as above.
+    unsafe {
+        (*event).event = kind;
+        (*event).tid = tid;
+        (*event).time_ns = time_ns;
+        (*event).comm = bpf_get_current_comm().unwrap_or([0; 16]);
+    }
+    entry.submit(BPF_RB_FORCE_WAKEUP);
+}

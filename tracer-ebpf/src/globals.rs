@@ -1,0 +1,44 @@
+//! Read-only globals that user space sets before loading. The verifier knows their values, so a
+//! branch on one costs nothing and a kernel field can be read at an offset held in one.
+
+use core::ptr::read_volatile;
+
+macro_rules! globals {
+    ($($(#[$doc:meta])* $name:ident, $symbol:ident: $type:ty = $default:expr;)+) => {$(
+        #[unsafe(no_mangle)]
+        static $symbol: $type = $default;
+
+        $(#[$doc])*
+        #[inline(always)]
+        pub(crate) fn $name() -> $type {
+            // SAFETY: a plain read of an initialised static; volatile because the loader replaces
+            // the value in the object's .rodata after the compiler is done with it.
+            unsafe { read_volatile(&raw const $symbol) }
+        }
+    )+};
+}
+
+globals! {
+    /// The traced process (thread group), as the host numbers it.
+    target_tgid, TARGET_TGID: u32 = 0;
+    /// Waits below this many nanoseconds get no event of their own.
+    min_wait_ns, MIN_WAIT_NS: u64 = 10_000;
+    /// 1 if the system-call tracepoints are attached as well (`--hooks syscall`).
+    syscall_hooks, SYSCALL_HOOKS: u32 = 0;
+    /// Bytes in the ring buffer from which the reader is woken at once.
+    wake_bytes, WAKE_BYTES: u64 = 0;
+    /// Offset of `pid` in `struct task_struct`.
+    task_pid, TASK_PID: u32 = 0;
+    /// Offset of `tgid` in `struct task_struct`.
+    task_tgid, TASK_TGID: u32 = 0;
+    /// Offset of `__state` in `struct task_struct`.
+    task_state, TASK_STATE: u32 = 0;
+    /// PID namespaces between the host's and the target's: 0 if it is in the host's.
+    namespace_level, NAMESPACE_LEVEL: u32 = 0;
+    /// Offset of `thread_pid` in `struct task_struct`.
+    task_thread_pid, TASK_THREAD_PID: u32 = 0;
+    /// Offset of `numbers` in `struct pid`.
+    pid_numbers, PID_NUMBERS: u32 = 0;
+    /// Offset of `se.sum_exec_runtime` in `struct task_struct`.
+    task_exec, TASK_EXEC: u32 = 0;
+}

@@ -1,0 +1,82 @@
+//! Every map, with who writes and who reads it. Sizes marked (u) are set by user space at load.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
+use tracer_common::{
+    DropReason, InitialWait, InterpreterConfig, Shape, ShapeTotals, SpinKey, SpinSite, SpinTotals,
+    StackConfig, Stat, SyscallTotals, ThreadState, ThreadStateAddress,
+};
+
+use crate::pystack::Walk;
+
+/// Records for user space (u).
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Thread id -> its state (u). User space inserts the threads found at attach and removes dead
+/// ones; `lw_fork` inserts those born later. Preallocated: `sched_switch` only looks up.
+#[map]
+pub(crate) static THREADS: HashMap<u32, ThreadState> = HashMap::with_max_entries(1024, 0);
+
+/// One all-zero state to insert from: a `ThreadState` is too large for the BPF stack.
+#[map]
+pub(crate) static ZERO_STATE: Array<ThreadState> = Array::with_max_entries(1, 0);
+
+/// Thread id -> the wait found under way at attach (u). Written by user space, read at a thread's
+/// first switch-in.
+#[map]
+pub(crate) static INITIAL: HashMap<u32, InitialWait> = HashMap::with_max_entries(1024, 0);
+
+/// Where the interpreter keeps its locks. Written by user space.
+#[map]
+pub(crate) static INTERPRETER: Array<InterpreterConfig> = Array::with_max_entries(1, 0);
+
+/// Where the interpreter keeps threads, frames and code. Written by user space.
+#[map]
+pub(crate) static STACK_CONFIG: Array<StackConfig> = Array::with_max_entries(1, 0);
+
+/// Thread id -> its `PyThreadState` (u). Written by user space at attach and now and then, and
+/// here for a thread that was born later.
+#[map]
+pub(crate) static THREAD_STATES: HashMap<u32, ThreadStateAddress> =
+    HashMap::with_max_entries(1024, 0);
+
+/// Scratch of a stack walk.
+#[map]
+pub(crate) static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(1, 0);
+
+/// Ids of the stacks that user space has. One that falls out is sent again.
+#[map]
+pub(crate) static STACKS_SENT: LruHashMap<u64, u32> = LruHashMap::with_max_entries(32768, 0);
+
+/// Return address of a `sched_yield` call -> the register that holds the lock there.
+#[map]
+pub(crate) static SPIN_SITES: HashMap<u64, SpinSite> = HashMap::with_max_entries(256, 0);
+
+/// Lock and stack -> yields. Inserted at the first spin of its kind only.
+#[map]
+pub(crate) static SPINS: PerCpuHashMap<SpinKey, SpinTotals> =
+    PerCpuHashMap::with_max_entries(8192, 0);
+
+/// Waits below the threshold, by shape.
+#[map]
+pub(crate) static BELOW: PerCpuArray<ShapeTotals> =
+    PerCpuArray::with_max_entries(Shape::COUNT as u32, 0);
+
+/// Waits whose event was lost, by shape.
+#[map]
+pub(crate) static LOST: PerCpuArray<ShapeTotals> =
+    PerCpuArray::with_max_entries(Shape::COUNT as u32, 0);
+
+/// Losses by [`DropReason`].
+#[map]
+pub(crate) static DROPS: PerCpuArray<u64> =
+    PerCpuArray::with_max_entries(DropReason::COUNT as u32, 0);
+
+/// Counters by [`Stat`].
+#[map]
+pub(crate) static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Stat::COUNT as u32, 0);
+
+/// What the system-call hooks count.
+#[map]
+pub(crate) static SYSCALLS: PerCpuArray<SyscallTotals> = PerCpuArray::with_max_entries(1, 0);

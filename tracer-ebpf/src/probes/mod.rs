@@ -1,0 +1,5 @@
+//! The programs, by what they hook.
+
+mod lifecycle;
+mod sched;
+mod syscall;

@@ -1,0 +1,273 @@
+//! `sched_switch` and `sched_waking`: where a wait begins, is woken and ends.
+//!
+//! Prototypes (`include/trace/events/sched.h`):
+//! `sched_switch(bool preempt, struct task_struct *prev, struct task_struct *next,
+//! unsigned int prev_state)` (the last one from 5.18 on), `sched_waking(struct task_struct *p)`.
+//!
+//! Almost every switch of a free-threaded storm is a `sched_yield`, a million a second, so its path
+//! is the shortest: no clock, one lookup when a thread goes off the CPU, none when it comes back.
+
+use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use tracer_common::event::WAIT_CLIPPED_START;
+use tracer_common::thread::{
+    SyscallState, ThreadState, WHY_FUTEX, WHY_OTHER, WHY_PREEMPTED, WHY_RUNNING, WHY_YIELD,
+};
+use tracer_common::{DropReason, NoStack, Shape, Stat};
+
+use crate::counters::{count, lost};
+use crate::globals::{min_wait_ns, syscall_hooks, target_tgid};
+use crate::identify::{self, WaitArguments};
+use crate::maps::{INITIAL, THREADS};
+use crate::pystack::{self, Frequent};
+use crate::registers::{Registers, SYS_SCHED_YIELD};
+use crate::task::{Task, now};
+use crate::{episode, spin};
+
+/// `TASK_INTERRUPTIBLE` of `include/linux/sched.h`: how a futex wait sleeps
+/// (`futex_do_wait`, `kernel/futex/waitwake.c`). A fault or a stop signal sleeps otherwise.
+const TASK_INTERRUPTIBLE: u32 = 1;
+/// A thread's last switch-out, after its exit was seen.
+const TASK_DEAD: u32 = 0x80;
+
+/// Default form: futex arguments from the saved registers of the task switched out.
+/// Needs `bpf_task_pt_regs` (5.15) and the tracepoint's `prev_state` (5.18).
+#[btf_tracepoint(function = "sched_switch")]
+fn lw_switch(ctx: BtfTracePointContext) -> i32 {
+    switch::<true>(&ctx)
+}
+
+/// System-call form, for kernels without those: arguments from `sys_enter`, the state from the
+/// task itself.
+#[btf_tracepoint(function = "sched_switch")]
+fn lw_switch_sys(ctx: BtfTracePointContext) -> i32 {
+    switch::<false>(&ctx)
+}
+
+/// Who wakes whom, and since when the woken thread could run.
+#[btf_tracepoint(function = "sched_waking")]
+fn lw_waking(ctx: BtfTracePointContext) -> i32 {
+    waking(Task(ctx.arg(0)));
+    0
+}
+
+#[inline(always)]
+fn switch<const REGISTERS: bool>(ctx: &BtfTracePointContext) -> i32 {
+    let (prev, next) = (Task(ctx.arg(1)), Task(ctx.arg(2)));
+    let target = target_tgid();
+    let mut time = 0;
+    if prev.tgid() == target {
+        let preempted = ctx.arg::<u64>(0) & 0xff != 0;
+        let state = if REGISTERS { ctx.arg(3) } else { prev.state() };
+        if !(REGISTERS && syscall_hooks() == 0 && !preempted && state == 0 && yields(prev)) {
+            time = now();
+            switch_out::<REGISTERS>(prev, preempted, state, time);
+        }
+    }
+    if next.tgid() == target {
+        // Only the end of a futex wait needs a look.
+        let waited = !REGISTERS
+            || syscall_hooks() != 0
+            || identify::is_futex(Registers::of(next.0).syscall());
+        if waited {
+            if time == 0 {
+                time = now();
+            }
+            switch_in(next.pid(), time);
+        }
+    }
+    0
+}
+
+/// Counts the yield that the task is in, if it is in one.
+#[inline(always)]
+fn yields(prev: Task) -> bool {
+    let registers = Registers::of(prev.0);
+    let yields = registers.syscall() == SYS_SCHED_YIELD;
+    if yields {
+        if let Some(state) = thread_state(prev.pid()) {
+            spin::on_yield(state, registers, prev);
+        }
+    }
+    yields
+}
+
+#[inline(always)]
+fn thread_state(tid: u32) -> Option<&'static mut ThreadState> {
+    let Some(state) = THREADS.get_ptr_mut(tid) else {
+        lost(DropReason::ThreadUnknown);
+        return None;
+    };
+    // SAFETY: a live map value. It is written by the CPU that switches the thread, one at a time;
+    // `wake_ns` and `waker_tid` are written by the waker's CPU as whole aligned words.
+    Some(unsafe { &mut *state })
+}
+
+#[inline(always)]
+fn switch_out<const REGISTERS: bool>(prev: Task, preempted: bool, task_state: u32, now: u64) {
+    if task_state & TASK_DEAD != 0 {
+        return; // its last words were taken at exit, and user space may have removed its state
+    }
+    let tid = prev.pid();
+    let Some(state) = thread_state(tid) else { return };
+    state.out_ns = now;
+    if preempted || task_state == 0 {
+        state.why = WHY_PREEMPTED;
+        if syscall_hooks() == 0 {
+            spin::flush(state, now, prev.exec_ns());
+        } else if !preempted && in_yield::<REGISTERS>(prev, &state.syscall) {
+            state.why = WHY_YIELD;
+        }
+        return;
+    }
+    state.why = WHY_OTHER;
+    if task_state & TASK_INTERRUPTIBLE != 0 {
+        if let Some((wait, sp)) = futex_wait::<REGISTERS>(prev, &state.syscall) {
+            state.why = WHY_FUTEX;
+            state.futex_switches += 1;
+            identify::identify(&mut state.current, wait, sp);
+            spin::on_park(state, state.current.lock);
+            spin::flush(state, now, prev.exec_ns());
+            episode::begin(tid, state, now);
+            own_stack(prev, state, wait.timed, now);
+            return;
+        }
+    }
+    spin::flush(state, now, prev.exec_ns());
+    episode::close(tid, state, 0);
+}
+
+/// The stacks that only the waiter itself can have walked, at its switch-out: its own where no waker
+/// will come by, and the GIL holder's.
+#[inline(always)]
+fn own_stack(prev: Task, state: &mut ThreadState, timed: bool, now: u64) {
+    let gil = state.current.shape == Shape::Gil as u32;
+    let goes_on = state.chain.episodes != 0;
+    // A GIL wait is timed, but mostly ends by a wake within its first slice.
+    let no_waker = goes_on || (timed && !gil) || episode::just_woken(state, now);
+    if no_waker && state.waiter_stack < u64::from(NoStack::COUNT) {
+        state.waiter_stack = pystack::of_task(prev, now);
+    }
+    if gil && goes_on {
+        let holder = pystack::of_holder(prev, state.current.lock, now);
+        state.holder_stack = holder.stack;
+        state.holder_ns_tid = holder.ns_tid;
+        state.holder_flags = holder.flags;
+    }
+}
+
+#[inline(always)]
+fn in_yield<const REGISTERS: bool>(prev: Task, syscall: &SyscallState) -> bool {
+    if REGISTERS {
+        Registers::of(prev.0).syscall() == SYS_SCHED_YIELD
+    } else {
+        syscall.yielding != 0
+    }
+}
+
+/// The futex wait that the task is blocked in, with its stack pointer.
+#[inline(always)]
+fn futex_wait<const REGISTERS: bool>(
+    prev: Task,
+    syscall: &SyscallState,
+) -> Option<(WaitArguments, u64)> {
+    let traced =
+        (syscall_hooks() != 0 && syscall.active != 0 && identify::is_wait(syscall.op)).then_some(
+            WaitArguments { uaddr: syscall.uaddr, op: syscall.op, val: syscall.val, timed: false },
+        );
+    if !REGISTERS {
+        return traced.map(|wait| (wait, syscall.sp));
+    }
+    let registers = Registers::of(prev.0);
+    let saved = identify::wait_of(registers);
+    if syscall_hooks() != 0 {
+        let agree = match (&saved, &traced) {
+            (Some(a), Some(b)) => a.uaddr == b.uaddr && a.op == b.op && a.val == b.val,
+            (None, None) => true,
+            _ => false,
+        };
+        count(if agree { Stat::ArgumentsMatch } else { Stat::ArgumentsMismatch }, 1);
+    }
+    saved.map(|wait| (wait, registers.sp()))
+}
+
+#[inline(always)]
+fn switch_in(tid: u32, now: u64) {
+    let Some(state) = thread_state(tid) else { return };
+    match state.why {
+        WHY_FUTEX => episode::end(tid, state, now),
+        WHY_YIELD => state.spin.yielded_ns += now - state.out_ns,
+        WHY_RUNNING if state.out_ns == 0 => {
+            // The first thing seen of this thread: it may have been waiting since before us.
+            // SAFETY: user space writes an entry once and never changes it.
+            if let Some(initial) = unsafe { INITIAL.get(tid) } {
+                state.current = initial.id;
+                state.out_ns = initial.start_ns;
+                episode::end(tid, state, now);
+                state.chain.flags |= WAIT_CLIPPED_START;
+            }
+        }
+        _ => {}
+    }
+    state.why = WHY_RUNNING;
+    if syscall_hooks() != 0 {
+        state.in_ns = now;
+    }
+}
+
+/// Waiter and waker share an address space, and both stand still in the kernel: both stacks are
+/// walked here, once, with the time blocked known.
+#[inline(always)]
+fn both_stacks(waiter: Task, waker: Task, state: &mut ThreadState, now: u64) {
+    let short = now.saturating_sub(state.out_ns) < min_wait_ns();
+    if short && !pystack::affordable(Frequent::ShortWait, now) {
+        state.waker_stack = NoStack::Limited as u64;
+        if state.waiter_stack < u64::from(NoStack::COUNT) {
+            state.waiter_stack = NoStack::Limited as u64;
+        }
+        return;
+    }
+    if state.waiter_stack < u64::from(NoStack::COUNT) {
+        state.waiter_stack = pystack::of_task(waiter, now);
+    }
+    state.waker_stack = pystack::of_task(waker, now);
+}
+
+#[inline(always)]
+fn waking(task: Task) {
+    let target = target_tgid();
+    if task.tgid() != target {
+        return;
+    }
+    let tid = task.pid();
+    let Some(state) = thread_state(tid) else { return };
+    // SAFETY: a helper without arguments.
+    let current = Task(unsafe { bpf_get_current_task_btf() }.cast());
+    // Wakings also come from timers and other interrupts; then current has nothing to do with it.
+    let waker = current.pid();
+    let woke = current.tgid() == target
+        && waker != tid
+        && identify::wait_of(Registers::of(task.0))
+            .is_some_and(|wait| identify::wakes(Registers::of(current.0), wait.uaddr));
+    state.waker_tid = if woke { waker } else { 0 };
+    let now = now();
+    state.wake_ns = now;
+    if !woke {
+        return;
+    }
+    // Never switched since the beginning: it has been asleep since before us.
+    let asleep = state.why == WHY_FUTEX || (state.why == WHY_RUNNING && state.out_ns == 0);
+    if asleep {
+        both_stacks(task, current, state, now);
+    } else {
+        // It is about to go to sleep, and to be in the run queue all the while. It may be back in
+        // user mode before its stack is read, so only the waker's is.
+        count(Stat::WokenBeforeSleep, 1);
+        state.waker_stack = if pystack::affordable(Frequent::ShortWait, now) {
+            pystack::of_task(current, now)
+        } else {
+            NoStack::Limited as u64
+        };
+    }
+}

@@ -1,0 +1,100 @@
+//! From the leaf frame to the outermost one.
+
+use tracer_common::stack::{MAX_FRAMES, NO_FIELD};
+use tracer_common::{NoStack, RawFrame, StackConfig, WalkEnd};
+
+use super::scratch::{Walk, frame_byte, frame_half_word, frame_word, load_frame};
+use super::{code, prepare};
+
+/// Frames looked at, shims among them, before the walk is given up.
+const MAX_STEPS: usize = 136;
+/// User addresses are below this (47 bits), and the first page is never mapped.
+const USER_END: u64 = 1 << 47;
+const FIRST_PAGE: u64 = 4096;
+/// Tag bits of a `_PyStackRef` (3.14 and later); code objects are aligned, so earlier versions have
+/// zeros there (`Include/internal/pycore_stackref.h`).
+const TAG_BITS: u64 = 3;
+const HASH_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Walks from the frame at `first` on: fills in the scratch's frames, their count and the stack's
+/// id. Returns a [`WalkEnd`] number.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn lw_frames(first: u64) -> u64 {
+    match prepare() {
+        Ok((config, scratch)) => walk(config, scratch, first) as u64,
+        Err(_) => WalkEnd::FrameFault as u64,
+    }
+}
+
+#[inline(always)]
+fn walk(config: &StackConfig, walk: *mut Walk, first: u64) -> WalkEnd {
+    let mut frame = first;
+    let mut hash = HASH_FACTOR;
+    let mut end = WalkEnd::Truncated;
+    // The count lives in the map, where the verifier doesn't know it: shims are not counted, and
+    // to follow every count it could have at every step takes more than a million instructions.
+    // SAFETY: this CPU's value.
+    unsafe { (*walk).event.frames = 0 };
+    for _ in 0..MAX_STEPS {
+        if frame == 0 {
+            end = WalkEnd::Complete;
+            break;
+        }
+        if frame & 7 != 0 || frame >= USER_END || frame < FIRST_PAGE {
+            end = WalkEnd::BadFrame;
+            break;
+        }
+        if !load_frame(walk, frame) {
+            end = WalkEnd::FrameFault;
+            break;
+        }
+        let previous = frame_word(walk, frame, config.frame_previous);
+        // Shims and interpreter entries are no Python code (`Include/internal/pycore_frame.h`,
+        // `enum _frameowner`); neither are cleared frames' empty executables.
+        if u32::from(frame_byte(walk, frame, config.frame_owner)) < config.first_shim_owner {
+            // SAFETY: as above; volatile, so that it is not kept in a register.
+            let n = unsafe { (&raw const (*walk).event.frames).read_volatile() } as usize;
+            if n >= MAX_FRAMES {
+                break;
+            }
+            let address = frame_word(walk, frame, config.frame_executable) & !TAG_BITS;
+            let instruction = frame_word(walk, frame, config.frame_instruction);
+            let tlbc = if config.frame_tlbc_index == NO_FIELD {
+                0
+            } else {
+                frame_half_word(walk, frame, config.frame_tlbc_index)
+            };
+            if let Err(failed) = code::load(config, walk, address, tlbc) {
+                end = failed;
+                break;
+            }
+            // SAFETY: this CPU's value; the index is masked to the array's length.
+            let (base, check) = unsafe { ((*walk).code_base, (*walk).code_check) };
+            let lasti = (instruction.wrapping_sub(base) / 2) as u32;
+            // SAFETY: as above.
+            unsafe {
+                let slot = (&raw mut (*walk).frames).cast::<RawFrame>().add(n & (MAX_FRAMES - 1));
+                (*slot).code = address;
+                (*slot).lasti = lasti;
+                (*slot).check = check;
+            }
+            let place = u64::from(lasti) << 32 | u64::from(check);
+            hash = mix(hash, address.wrapping_mul(HASH_FACTOR) ^ place);
+            // SAFETY: as above.
+            unsafe { (&raw mut (*walk).event.frames).write_volatile(n as u32 + 1) };
+        }
+        frame = previous;
+    }
+    // SAFETY: as above.
+    let event = unsafe { &mut (*walk).event };
+    let id = mix(hash, u64::from(event.frames) << 8 | end as u64);
+    event.id = if id < u64::from(NoStack::COUNT) { id + u64::from(NoStack::COUNT) } else { id };
+    end
+}
+
+#[inline(always)]
+fn mix(hash: u64, word: u64) -> u64 {
+    let mixed = (hash ^ word).wrapping_mul(HASH_FACTOR);
+    mixed ^ mixed >> 29
+}

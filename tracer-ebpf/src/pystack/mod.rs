@@ -1,0 +1,154 @@
+//! Python stacks, walked where they stand still: of the current thread, and of a waiter that its
+//! waker is about to wake. Both are in the current address space.
+//!
+//! A stack is sent once, under an id that is a hash of its frames; waits carry ids.
+
+mod code;
+mod frames;
+mod holder;
+mod scratch;
+mod thread;
+
+use tracer_common::event::EVENT_STACK;
+use tracer_common::stack::MAX_FRAMES;
+use tracer_common::{DropReason, NoStack, RawFrame, StackConfig, StackEvent, Stat, WalkEnd};
+
+pub(crate) use holder::{Holder, of_holder};
+pub(crate) use scratch::Walk;
+pub(crate) use thread::forget;
+
+use crate::counters::{count, lost};
+use crate::emit;
+use crate::maps::{STACK_CONFIG, STACKS_SENT, WALK};
+use crate::task::Task;
+
+/// Walks for a reason that can be very frequent, per second, CPU and reason: at some microseconds
+/// each that is a few per cent of a CPU at most.
+const SHORT_WALKS_PER_SECOND: u64 = 4_000;
+/// So many of them at once.
+const SHORT_WALKS_BURST: u64 = 50;
+
+/// The Python stack of a thread that runs no Python code now, because it is in the kernel: its id,
+/// or a [`NoStack`] number. `task` is in the current address space.
+#[inline(always)]
+pub(crate) fn of_task(task: Task, now: u64) -> u64 {
+    lw_stack(task.pid(), task.namespace_tid(), now)
+}
+
+// A function with a global symbol is verified once per program, for all arguments; any other again
+// for every path that leads to a call. So those with long loops, and what calls them, are global.
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lw_stack(tid: u32, ns_tid: u32, now: u64) -> u64 {
+    let (config, walk) = match prepare() {
+        Ok(ready) => ready,
+        Err(why) => return why as u64,
+    };
+    if thread::lw_thread(tid, ns_tid, now) == 0 {
+        return NoStack::NoThreadState as u64;
+    }
+    let Some(frame) = thread::current_frame(config, walk) else {
+        lost(DropReason::StackFrameFault);
+        return NoStack::Unreadable as u64;
+    };
+    // SAFETY: this CPU's value. What is in the window is of an earlier walk.
+    unsafe { (*walk).window_page = 0 };
+    code::begin(config, walk, now);
+    let end = end(frames::lw_frames(frame));
+    count(Stat::StacksWalked, 1);
+    match end {
+        WalkEnd::Complete => {}
+        WalkEnd::Truncated => count(Stat::StacksTruncated, 1),
+        WalkEnd::FrameFault => lost(DropReason::StackFrameFault),
+        WalkEnd::BadFrame => lost(DropReason::StackBadFrame),
+        WalkEnd::NotCode => lost(DropReason::StackNotCode),
+        WalkEnd::CodeFault => lost(DropReason::StackCodeFault),
+    }
+    intern(walk, tid, end)
+}
+
+/// Reasons to walk that can be very frequent. Each has a budget of its own.
+#[derive(Clone, Copy)]
+pub(crate) enum Frequent {
+    /// A wait that is short so far, and may still grow long in the run queue.
+    ShortWait = 0,
+    /// A run of yields.
+    Yields = 1,
+}
+
+impl Frequent {
+    pub(super) const COUNT: usize = 2;
+}
+
+/// Whether one more such walk may be made on this CPU now.
+#[inline(always)]
+pub(crate) fn affordable(why: Frequent, now: u64) -> bool {
+    const COST_NS: u64 = 1_000_000_000 / SHORT_WALKS_PER_SECOND;
+    let Some(walk) = WALK.get_ptr_mut(0) else { return false };
+    // SAFETY: this CPU's value; the programs that use it run with interrupts off.
+    let paid_until = unsafe { &mut (*walk).paid_until_ns[why as usize] };
+    let from = if *paid_until > now { *paid_until } else { now };
+    let affordable = from - now < SHORT_WALKS_BURST * COST_NS;
+    if affordable {
+        *paid_until = from + COST_NS;
+    }
+    affordable
+}
+
+/// The end of a walk, from its number.
+#[inline(always)]
+fn end(number: u64) -> WalkEnd {
+    // A table lookup by number would need a check that the verifier can follow.
+    match number {
+        0 => WalkEnd::Complete,
+        1 => WalkEnd::Truncated,
+        2 => WalkEnd::FrameFault,
+        3 => WalkEnd::BadFrame,
+        4 => WalkEnd::NotCode,
+        _ => WalkEnd::CodeFault,
+    }
+}
+
+#[inline(always)]
+fn prepare() -> Result<(&'static StackConfig, *mut Walk), NoStack> {
+    let config = STACK_CONFIG.get(0).filter(|config| config.valid != 0);
+    let config = config.ok_or(NoStack::NoInterpreter)?;
+    // One scratch for all programs: they run on `sched_switch` and `sched_waking`, both with
+    // interrupts off, so none runs inside another.
+    let walk = WALK.get_ptr_mut(0).ok_or(NoStack::NoInterpreter)?;
+    Ok((config, walk))
+}
+
+/// The id of the stack that was just walked; sends the stack unless it was sent before.
+#[inline(always)]
+fn intern(walk: *mut Walk, tid: u32, end: WalkEnd) -> u64 {
+    // SAFETY: this CPU's value, see `prepare`.
+    let event = unsafe { &mut (*walk).event };
+    if event.frames == 0 {
+        return match end {
+            WalkEnd::Complete => NoStack::NoFrames,
+            _ => NoStack::Unreadable,
+        } as u64;
+    }
+    let id = event.id;
+    // SAFETY: the value is not looked at.
+    if unsafe { STACKS_SENT.get(id) }.is_some() {
+        return id;
+    }
+    event.event = EVENT_STACK;
+    event.tid = tid;
+    event.end = end as u32;
+    let frames = (event.frames as usize).min(MAX_FRAMES);
+    let len = size_of::<StackEvent>() + frames * size_of::<RawFrame>();
+    // SAFETY: `event` and `frames` are neighbours in the `#[repr(C)]` scratch, and `len` ends at
+    // the latest with `frames`.
+    let record = unsafe { core::slice::from_raw_parts(walk.cast::<u8>().cast_const(), len) };
+    if !emit::record(record) {
+        lost(DropReason::RingFullStack);
+        return NoStack::RingFull as u64;
+    }
+    // Should this fail, the stack is sent again.
+    let _ = STACKS_SENT.insert(id, &1, 0);
+    id
+}

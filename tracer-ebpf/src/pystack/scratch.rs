@@ -1,0 +1,148 @@
+//! Where a walk keeps what is too large for the BPF stack: one per CPU.
+
+use tracer_common::stack::MAX_FRAMES;
+use tracer_common::{RawFrame, StackEvent};
+
+use super::Frequent;
+use super::code::{CODE_SLOTS, CodeEntry};
+
+/// Bytes of a frame that hold all fields that are needed, in every version. No frame is shorter.
+pub(super) const FRAME_BYTES: u64 = 80;
+/// Offsets into a thread state are masked with this, so that the verifier knows their range.
+const THREAD_MASK: u32 = 0xff;
+const CODE_MASK: u32 = 0xff;
+const FRAME_MASK: u32 = 0x7f;
+const PAGE: u64 = 4096;
+
+/// Scratch of one walk.
+#[repr(C)]
+pub(crate) struct Walk {
+    /// The record, with `frames` right behind it.
+    pub(super) event: StackEvent,
+    /// Leaf first.
+    pub(super) frames: [RawFrame; MAX_FRAMES],
+    /// One page of the frames' stack, from its start on, and room for masked offsets.
+    window: [u8; PAGE as usize + 256],
+    /// The thread state, and room for masked offsets.
+    thread: [u8; 264],
+    /// The beginning of a code object, and room for masked offsets.
+    code: [u8; 264],
+    /// Address of the page in `window`; 0: none.
+    pub(super) window_page: u64,
+    /// Bytes of it that were read.
+    pub(super) window_len: u64,
+    /// Address of the thread state in `thread`.
+    pub(super) thread_address: u64,
+    /// What code-object answers must have been cached under to be believed.
+    pub(super) generation: u64,
+    /// Frequent walks are paid for until then.
+    pub(super) paid_until_ns: [u64; Frequent::COUNT],
+    /// Where the last code object's instructions begin.
+    pub(super) code_base: u64,
+    /// What tells it from a later one at its address.
+    pub(super) code_check: u32,
+    /// Who holds the GIL, as its own PID namespace numbers it.
+    pub(super) holder_ns_tid: u32,
+    /// `WAIT_HOLDER_*` flags of the last holder's stack.
+    pub(super) holder_flags: u32,
+    /// Interpreters whose threads have been looked through.
+    pub(super) lists_searched: u32,
+    /// What was read of code objects, a direct-mapped cache.
+    pub(super) codes: [CodeEntry; CODE_SLOTS],
+}
+
+/// Bytes read of a thread state: up to `native_thread_id` in every version.
+const THREAD_BYTES: u32 = 200;
+/// Bytes read of a code object: up to `co_qualname`, and up to `co_tlbc` where there is one.
+const CODE_BYTES: u32 = 160;
+const CODE_BYTES_TLBC: u32 = 240;
+
+macro_rules! read_user {
+    ($buffer:expr, $len:expr, $address:expr) => {
+        // SAFETY: the length is at most the buffer's, which the verifier checks; the helper checks
+        // the user address and faults softly.
+        (unsafe {
+            aya_ebpf::helpers::generated::bpf_probe_read_user(
+                (&raw mut $buffer).cast(),
+                $len,
+                $address as *const core::ffi::c_void,
+            )
+        }) == 0
+    };
+}
+
+/// Reads a thread state; false if it can't be read.
+#[inline(always)]
+pub(super) fn read_thread(walk: *mut Walk, address: u64) -> bool {
+    // SAFETY: this CPU's value (`prepare`).
+    unsafe { (*walk).thread_address = address };
+    read_user!((*walk).thread, THREAD_BYTES, address)
+}
+
+/// Reads the beginning of a code object; false if it can't be read.
+#[inline(always)]
+pub(super) fn read_code(walk: *mut Walk, address: u64, with_tlbc: bool) -> bool {
+    if with_tlbc {
+        read_user!((*walk).code, CODE_BYTES_TLBC, address)
+    } else {
+        read_user!((*walk).code, CODE_BYTES, address)
+    }
+}
+
+/// Makes sure that the frame at `frame` is in the window; false if it can't be read.
+///
+/// A Python data stack grows upwards and is contiguous, so one page holds some 28 older frames: a
+/// read from the page's start up to the frame saves a read for each of them.
+#[inline(always)]
+pub(super) fn load_frame(walk: *mut Walk, frame: u64) -> bool {
+    let (page, at) = (frame & !(PAGE - 1), frame & (PAGE - 1));
+    // SAFETY: this CPU's value.
+    let walk = unsafe { &mut *walk };
+    if walk.window_page == page && at + FRAME_BYTES <= walk.window_len {
+        return true;
+    }
+    walk.window_page = 0;
+    let read = read_user!(walk.window, (at + FRAME_BYTES) as u32, page);
+    if read {
+        walk.window_page = page;
+        walk.window_len = at + FRAME_BYTES;
+    }
+    read
+}
+
+macro_rules! getters {
+    ($($name:ident($buffer:ident, $mask:ident): $type:ty;)+) => {$(
+        /// A field of what was read last.
+        #[inline(always)]
+        pub(super) fn $name(walk: *const Walk, offset: u32) -> $type {
+            let at = (offset & $mask) as usize;
+            // SAFETY: `at` is at most 255, and 8 more bytes are in the buffer; any alignment is
+            // fine for a map value on the architectures that the kernel compiles BPF for.
+            unsafe { *(&raw const (*walk).$buffer).cast::<u8>().add(at).cast::<$type>() }
+        }
+    )+};
+}
+
+getters! {
+    thread_word(thread, THREAD_MASK): u64;
+    code_word(code, CODE_MASK): u64;
+    code_half_word(code, CODE_MASK): u32;
+}
+
+macro_rules! frame_getters {
+    ($($name:ident: $type:ty;)+) => {$(
+        /// A field of a frame that is in the window.
+        #[inline(always)]
+        pub(super) fn $name(walk: *const Walk, frame: u64, offset: u32) -> $type {
+            let at = (frame & (PAGE - 1)) as usize + (offset & FRAME_MASK) as usize;
+            // SAFETY: at most 4095 + 127, and 8 more bytes are in the window.
+            unsafe { *(&raw const (*walk).window).cast::<u8>().add(at).cast::<$type>() }
+        }
+    )+};
+}
+
+frame_getters! {
+    frame_word: u64;
+    frame_half_word: u32;
+    frame_byte: u8;
+}

@@ -1,0 +1,157 @@
+//! `sched_yield` spins of a free-threaded `PyMutex`, tied to their lock by a register.
+//!
+//! `_PyMutex_LockTimed` (`Python/lock.c`) calls `sched_yield` up to 40 times before it parks, and
+//! keeps the mutex in a callee-saved register across the call. Which one depends on the compiler,
+//! so it is learned per return address: the park that follows names the same lock.
+
+use tracer_common::thread::{SPIN_REGISTERS, ThreadState};
+use tracer_common::{DropReason, NoStack, SpinKey, SpinSite, SpinTotals, Stat};
+
+use crate::counters::{count, lost};
+use crate::globals::syscall_hooks;
+use crate::identify::object_type;
+use crate::maps::{SPIN_SITES, SPINS};
+use crate::pystack::{self, Frequent};
+use crate::registers::Registers;
+use crate::task::{Task, now};
+use crate::user_memory::word;
+
+/// Parks that must have named a register's value before that register is believed.
+const LEARN_VOTES: u64 = 3;
+
+/// The current task is in `sched_yield`. A million of these a second is normal in a spin storm:
+/// the same loop on the same lock only counts.
+#[inline(always)]
+pub(crate) fn on_yield(state: &mut ThreadState, registers: Registers, task: Task) {
+    let sp = registers.sp();
+    if state.spin.yields != 0
+        && state.spin.sp == sp
+        && state.spin.register != 0
+        && registers.callee_saved(state.spin.register) == state.spin.lock
+    {
+        state.spin.yields += 1;
+        return;
+    }
+    let (now, exec_ns) = if syscall_hooks() == 0 { (now(), task.exec_ns()) } else { (0, 0) };
+    flush(state, now, exec_ns);
+    // System-call hooks call this with interrupts on, where no stack may be walked (`pystack`).
+    state.spin.stack = if syscall_hooks() != 0 {
+        NoStack::NotTaken as u64
+    } else if pystack::affordable(Frequent::Yields, now) {
+        pystack::of_task(task, now)
+    } else {
+        NoStack::Limited as u64
+    };
+    let spin = &mut state.spin;
+    spin.start_ns = now;
+    spin.start_exec_ns = exec_ns;
+    spin.sp = sp;
+    spin.yields = 1;
+    spin.lock = 0;
+    spin.register = 0;
+    registers.save(&mut spin.registers);
+    // glibc's sched_yield has no frame of its own, so its return address is on top of the stack.
+    spin.ret = match word(sp) {
+        Some(ret) => ret,
+        None => {
+            lost(DropReason::YieldStackFault);
+            0
+        }
+    };
+    // SAFETY: the value is read at once; a concurrent update can only be seen half, as a register
+    // number that is still in range.
+    if let Some(site) = unsafe { SPIN_SITES.get(spin.ret) } {
+        let register = site.register as u32;
+        spin.register = register;
+        spin.lock = registers.callee_saved(register);
+    }
+}
+
+/// The current task is about to park on `lock`: learn from it.
+#[inline(always)]
+pub(crate) fn on_park(state: &mut ThreadState, lock: u64) {
+    if state.spin.yields != 0
+        && lock != 0
+        && state.spin.ret != 0
+        && learn(state, lock)
+        && state.spin.lock == 0
+    {
+        state.spin.lock = lock;
+    }
+}
+
+/// Votes for the registers that held `lock`; true if there was one.
+#[inline(always)]
+fn learn(state: &ThreadState, lock: u64) -> bool {
+    let spin = &state.spin;
+    let mut held = false;
+    for register in spin.registers {
+        held |= register == lock;
+    }
+    if !held {
+        return false;
+    }
+    let Some(site) = SPIN_SITES.get_ptr_mut(spin.ret) else {
+        let site = SpinSite { votes: [0; SPIN_REGISTERS], register: 0 };
+        // A full table means more than 256 yield sites: their yields stay unattributed.
+        let _ = SPIN_SITES.insert(spin.ret, &site, 0);
+        return true;
+    };
+    // SAFETY: a live map value; votes lost to a race only delay the learning.
+    let site = unsafe { &mut *site };
+    if site.register == 0 {
+        for i in 0..SPIN_REGISTERS {
+            if spin.registers[i] == lock {
+                site.votes[i] += 1;
+                if site.votes[i] >= LEARN_VOTES {
+                    site.register = i as u64 + 1;
+                }
+            }
+        }
+    }
+    true
+}
+
+/// Books the yields counted so far.
+///
+/// By default no yield is timed by itself: between the first of them and now the thread did nothing
+/// but run and yield (whatever else it does flushes first), so what it did not run, it yielded.
+#[inline(always)]
+pub(crate) fn flush(state: &mut ThreadState, now: u64, exec_ns: u64) {
+    let spin = &mut state.spin;
+    if spin.yields == 0 && spin.yielded_ns == 0 {
+        return;
+    }
+    if syscall_hooks() == 0 {
+        let ran = exec_ns.saturating_sub(spin.start_exec_ns);
+        spin.yielded_ns = now.saturating_sub(spin.start_ns).saturating_sub(ran);
+    }
+    state.yield_switches += spin.yields;
+    let key = SpinKey { lock: spin.lock, stack: spin.stack };
+    if spin.lock == 0 || !add(&key, spin.yields, spin.yielded_ns, spin.spin_ns) {
+        count(Stat::YieldsUnattributed, spin.yields);
+        count(Stat::YieldedUnattributedNs, spin.yielded_ns);
+    }
+    spin.yields = 0;
+    spin.yielded_ns = 0;
+    spin.spin_ns = 0;
+}
+
+#[inline(always)]
+fn add(key: &SpinKey, yields: u64, yielded_ns: u64, spin_ns: u64) -> bool {
+    if let Some(totals) = SPINS.get_ptr_mut(key) {
+        // SAFETY: a live per-CPU map value of this CPU.
+        let totals = unsafe { &mut *totals };
+        totals.yields += yields;
+        totals.yielded_ns += yielded_ns;
+        totals.spin_ns += spin_ns;
+        return true;
+    }
+    let totals =
+        SpinTotals { yields, yielded_ns, spin_ns, object_type: object_type(key.lock).unwrap_or(0) };
+    let inserted = SPINS.insert(key, &totals, 0).is_ok();
+    if !inserted {
+        lost(DropReason::SpinTableFull);
+    }
+    inserted
+}

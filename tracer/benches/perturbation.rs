@@ -1,0 +1,220 @@
+//! How much contention survives being looked at: voluntary context switches per second of a storm,
+//! which `/proc` counts without any tracer, traced against untraced, in one process.
+//!
+//! Each round is one traced stretch between two untraced ones. Two untraced stretches that follow
+//! each other, the last of a round and the first of the next, show how far equal ones scatter.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tracer::cpython::{Detected, Namer, detect};
+use tracer::probe::{Hooks, Settings};
+use tracer::record::{Session, StopWhen, attach};
+use tracer::target::{Process, tids};
+use tracer::trace::records::{Meta, Options, Target};
+use tracer::units::{Ns, Pid};
+
+const SETTLE: Duration = Duration::from_millis(100);
+
+#[derive(clap::Parser)]
+#[command(about = "Voluntary context switches of a storm, traced against untraced")]
+struct Args {
+    /// Rounds of one traced stretch between two untraced ones
+    #[arg(long, default_value_t = 48)]
+    rounds: usize,
+    /// Length of a stretch in milliseconds
+    #[arg(long, default_value_t = 400)]
+    stretch: u64,
+    /// Which workload of scripts/workloads
+    #[arg(long, default_value = "dict_storm")]
+    workload: String,
+    /// Threads of the workload
+    #[arg(long, default_value_t = 6)]
+    threads: u32,
+    /// Hooks to trace with
+    #[arg(long, value_enum, default_value_t)]
+    hooks: Hooks,
+    /// The storm either blocks or spins, for seconds or for good: start anew until it blocks this
+    /// often a second
+    #[arg(long, default_value_t = 3000.0)]
+    min_rate: f64,
+    /// Print every stretch
+    #[arg(short, long)]
+    verbose: bool,
+    /// Given by `cargo bench`
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+struct Storm(Child);
+
+impl Storm {
+    fn start(args: &Args) -> Result<Self> {
+        let python = std::env::var("LOCKWATT_PYTHON_3_14T")
+            .context("LOCKWATT_PYTHON_3_14T is not set: run `cargo xtask bench perturbation`")?;
+        let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../scripts/workloads")
+            .join(format!("{}.py", args.workload));
+        let mut child = Command::new(python)
+            .arg(script)
+            .args(["--threads", &args.threads.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        let stdout = child.stdout.take().context("no standard output")?;
+        BufReader::new(stdout).read_line(&mut line)?;
+        ensure!(line.contains("pid"), "{} did not start", args.workload);
+        std::thread::sleep(Duration::from_millis(500));
+        Ok(Self(child))
+    }
+
+    fn start_blocking(args: &Args) -> Result<Self> {
+        const TRIES: u32 = 40;
+        for _ in 0..TRIES {
+            let storm = Self::start(args)?;
+            if rate(storm.pid(), Duration::from_millis(500))? >= args.min_rate {
+                return Ok(storm);
+            }
+        }
+        anyhow::bail!("{} never blocked {} times a second", args.workload, args.min_rate)
+    }
+
+    fn pid(&self) -> Pid {
+        Pid(self.0.id())
+    }
+}
+
+impl Drop for Storm {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn voluntary_switches(pid: Pid) -> Result<u64> {
+    let mut sum = 0;
+    for tid in tids(pid)? {
+        let status = std::fs::read_to_string(format!("/proc/{}/task/{}/status", pid.0, tid.0))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        sum += line.context("no voluntary_ctxt_switches")?.trim().parse::<u64>()?;
+    }
+    Ok(sum)
+}
+
+/// Voluntary switches per second over one stretch.
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+fn rate(pid: Pid, stretch: Duration) -> Result<f64> {
+    let (begin, before) = (Instant::now(), voluntary_switches(pid)?);
+    std::thread::sleep(stretch);
+    let after = voluntary_switches(pid)?;
+    Ok((after - before) as f64 / begin.elapsed().as_secs_f64())
+}
+
+/// The same under a whole recording: programs, recorder and trace file.
+fn traced_rate(pid: Pid, stretch: Duration, hooks: Hooks) -> Result<f64> {
+    let process = Process::open(pid)?;
+    let mut namer = Namer::new(pid);
+    let Detected::Interpreter(python) = detect(&process)? else {
+        anyhow::bail!("the workload is no CPython")
+    };
+    namer.set_interpreter(pid, Some(*python));
+    let min_wait = Ns(10_000);
+    let meta = Meta {
+        target: Target { pid, ..Target::default() },
+        options: Options { min_wait, hooks: hooks.name().to_owned(), ..Options::default() },
+        ..Meta::default()
+    };
+    let attached = attach(&Settings::new(pid, min_wait, hooks), &namer)?;
+    let session = Session::begin(attached, namer, meta, tempfile::tempfile()?)?;
+    let (ready, is_ready) = mpsc::channel();
+    let stop = StopWhen { after: Some(stretch + 2 * SETTLE), own_child: false, quiet: true };
+    let recorder = std::thread::spawn(move || {
+        session.run(stop, move || ready.send(()).context("nobody waits"))
+    });
+    is_ready.recv().context("the recorder did not start")?;
+    std::thread::sleep(SETTLE);
+    let rate = rate(pid, stretch)?;
+    let finished = recorder.join().map_err(|_| anyhow::anyhow!("the recorder panicked"))??;
+    ensure!(finished.totals.drops.is_empty(), "losses: {:?}", finished.totals.drops);
+    Ok(rate)
+}
+
+fn main() -> Result<()> {
+    let args = <Args as clap::Parser>::parse();
+    let stretch = Duration::from_millis(args.stretch);
+    let storm = Storm::start_blocking(&args)?;
+    let (mut traced, mut untraced, mut levels) = (Vec::new(), Vec::new(), Vec::new());
+    let mut last: Option<f64> = None;
+    for round in 0..args.rounds {
+        let quiet = || {
+            std::thread::sleep(SETTLE);
+            rate(storm.pid(), stretch)
+        };
+        let before = quiet()?;
+        if let Some(last) = last {
+            untraced.push(before / last);
+        }
+        let looked_at = traced_rate(storm.pid(), stretch, args.hooks)?;
+        let after = quiet()?;
+        // The storm drifts, and flips between blocking and spinning for seconds at a time: the
+        // geometric mean of the neighbours is what it would have done unwatched.
+        traced.push(looked_at / (before * after).sqrt());
+        levels.push(before);
+        last = Some(after);
+        if args.verbose {
+            eprintln!("{before:.0} [{looked_at:.0}] {after:.0}");
+        } else {
+            eprint!("\rround {}/{}  ", round + 1, args.rounds);
+        }
+    }
+    eprintln!();
+    println!(
+        "{} of {} threads, {} rounds of {} ms stretches, --hooks {}; untraced median {:.0} \
+         voluntary switches/s",
+        args.workload,
+        args.threads,
+        args.rounds,
+        args.stretch,
+        args.hooks.name(),
+        median(&mut levels)
+    );
+    for (name, ratios) in
+        [("traced / untraced", &mut traced), ("untraced / untraced", &mut untraced)]
+    {
+        let middle = median(ratios);
+        let (low, high) = median_interval(ratios);
+        println!(
+            "{name:20} median {middle:.3}   95 % interval of the median {low:.3} to {high:.3}"
+        );
+    }
+    Ok(())
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let n = values.len();
+    if n == 0 { f64::NAN } else { (values[(n - 1) / 2] + values[n / 2]) / 2.0 }
+}
+
+/// Distribution-free 95 % interval of the median, from order statistics: the ranks between which
+/// a binomial(n, 1/2) falls with that probability. `values` are sorted.
+fn median_interval(values: &[f64]) -> (f64, f64) {
+    let n = values.len();
+    let mut term = 0.5_f64.powi(i32::try_from(n).unwrap_or(i32::MAX)); // P(X = 0)
+    let (mut below, mut rank) = (0.0, 0);
+    while below + term <= 0.025 && rank < n / 2 {
+        below += term;
+        #[expect(clippy::cast_precision_loss, reason = "small counts")]
+        {
+            term *= (n - rank) as f64 / (rank + 1) as f64;
+        }
+        rank += 1;
+    }
+    // `rank` values may lie below the interval on each side.
+    let low = rank.saturating_sub(1).min(n.saturating_sub(1));
+    (values[low], values[n - 1 - low])
+}

@@ -1,0 +1,140 @@
+//! What walking a Python stack costs in the kernel: nanoseconds per walk by the kernel's own
+//! statistics, per interpreter and depth.
+//!
+//! Threads hand a token back and forth at a given depth, so every waking walks two stacks. The
+//! same program with stacks switched off, in turns on the same threads, is what is subtracted.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use aya::sys::{Stats, enable_stats};
+use tracer::cpython::{Detected, Interpreter, Namer, detect};
+use tracer::probe::{Hooks, Settings};
+use tracer::record::{Attached, attach};
+use tracer::target::Process;
+use tracer::units::{Ns, Pid};
+use tracer_common::StackConfig;
+
+#[derive(clap::Parser)]
+#[command(about = "Nanoseconds per walk of a Python stack, by the kernel's statistics")]
+struct Args {
+    /// Depths of recursion; the threads have four or five frames more
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 15, 55, 115])]
+    depth: Vec<u32>,
+    /// Stretches with stacks and without, in turns
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Length of a stretch in milliseconds
+    #[arg(long, default_value_t = 300)]
+    stretch: u64,
+    /// Given by `cargo bench`
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+const VERSIONS: [&str; 8] = ["3.11", "3.12", "3.13", "3.13t", "3.14", "3.14t", "3.15", "3.15t"];
+const PROGRAM: &str = "lw_waking";
+
+struct Load(Child);
+
+impl Load {
+    fn start(python: &Path, depth: u32) -> Result<Self> {
+        let script =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/workloads/short_storm.py");
+        let mut child = Command::new(python)
+            .arg(script)
+            .args(["--depth", &depth.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        let stdout = child.stdout.take().context("no standard output")?;
+        BufReader::new(stdout).read_line(&mut line)?;
+        ensure!(line.contains("pid"), "the load did not start");
+        std::thread::sleep(Duration::from_millis(300));
+        Ok(Self(child))
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Time, runs and walks over one stretch.
+fn stretch(attached: &Attached, length: Duration) -> Result<(f64, f64, f64)> {
+    let read = || {
+        let (time, runs) = attached.loaded.run_time(PROGRAM).context("it is not loaded")?;
+        let walks = attached.maps.stats().get("stacks_walked").copied().unwrap_or(0);
+        anyhow::Ok((time.0, runs, walks))
+    };
+    let before = read()?;
+    std::thread::sleep(length);
+    let after = read()?;
+    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+    let difference = |a: u64, b: u64| (b - a) as f64;
+    Ok((
+        difference(before.0, after.0),
+        difference(before.1, after.1),
+        difference(before.2, after.2),
+    ))
+}
+
+/// Median nanoseconds per walk, and the program's without walks.
+fn measure(python: &Interpreter, attached: &mut Attached, args: &Args) -> Result<(f64, f64)> {
+    let length = Duration::from_millis(args.stretch);
+    let config = python.stack_config().context("no stacks: the layout is not known")?;
+    let (mut costs, mut bases) = (Vec::new(), Vec::new());
+    for _ in 0..args.rounds {
+        attached.maps.set_stacks(&StackConfig::default())?;
+        let (time, runs, _) = stretch(attached, length)?;
+        ensure!(runs > 0.0, "no wakings");
+        let base = time / runs;
+        attached.maps.set_stacks(&config)?;
+        let (time, runs, walks) = stretch(attached, length)?;
+        ensure!(walks > 100.0, "only {walks} walks");
+        costs.push((time - base * runs) / walks);
+        bases.push(base);
+    }
+    Ok((median(&mut costs), median(&mut bases)))
+}
+
+fn main() -> Result<()> {
+    let args = <Args as clap::Parser>::parse();
+    let _statistics = enable_stats(Stats::RunTime).context("the kernel's BPF statistics")?;
+    println!(
+        "ns per walk beyond the program without walks; medians of {} pairs of {} ms",
+        args.rounds, args.stretch
+    );
+    println!("{:8}{:>8}{:>10}{:>12}", "python", "depth", "ns/walk", "ns without");
+    for version in VERSIONS {
+        let variable = format!("LOCKWATT_PYTHON_{}", version.replace('.', "_").to_uppercase());
+        let Some(path) = std::env::var_os(&variable).map(PathBuf::from) else {
+            println!("{version:8} not measured: {variable} is not set");
+            continue;
+        };
+        for &depth in &args.depth {
+            let load = Load::start(&path, depth)?;
+            let pid = Pid(load.0.id());
+            let Detected::Interpreter(python) = detect(&Process::open(pid)?)? else {
+                anyhow::bail!("{version}: no CPython")
+            };
+            let mut namer = Namer::new(pid);
+            namer.set_interpreter(pid, Some((*python).clone()));
+            let mut attached = attach(&Settings::new(pid, Ns(0), Hooks::Sched), &namer)?;
+            let (cost, base) = measure(&python, &mut attached, &args)?;
+            println!("{version:8}{depth:>8}{cost:>10.0}{base:>12.0}");
+        }
+    }
+    Ok(())
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let n = values.len();
+    if n == 0 { f64::NAN } else { (values[(n - 1) / 2] + values[n / 2]) / 2.0 }
+}

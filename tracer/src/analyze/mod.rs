@@ -1,0 +1,21 @@
+//! What a trace says: pure functions from a [`Trace`](crate::trace::Trace) to a [`Summary`].
+//!
+//! [`fold`] goes through the waits once and keeps sums, never the waits. Every output (text, JSON,
+//! flame graph) is drawn from the same [`Summary`], so that they can't disagree.
+
+mod bounded;
+pub mod fold;
+pub mod quantile;
+pub mod sides;
+pub mod sites;
+pub mod stacks;
+pub mod summary;
+pub mod sums;
+
+pub use fold::{Fold, summarize, summarize_unverified};
+pub use quantile::Quantiles;
+pub use sides::{OtherSide, Source};
+pub use sites::{Side, Site, SiteRow, SiteSums};
+pub use stacks::StackTable;
+pub use summary::{Completeness, LockSummary, Pair, Summary, ThreadSummary};
+pub use sums::Sums;

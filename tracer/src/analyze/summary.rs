@@ -1,0 +1,219 @@
+//! What a trace comes to: the structure that every output is drawn from.
+
+use std::collections::BTreeMap;
+
+use tracer_common::NoStack;
+
+use super::quantile::Quantiles;
+use super::sides::{OtherSide, Source, Waiting};
+use super::sites::SiteSums;
+use super::stacks::{StackTable, is_loss};
+use super::sums::Sums;
+use crate::trace::Condition;
+use crate::trace::records::{Class, End, Kind, LockRecord, Meta, SideStack};
+use crate::units::{LockIndex, Ns, ThreadIndex, Tid};
+
+/// A whole trace, added up.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Summary {
+    /// What was recorded.
+    pub meta: Meta,
+    /// How the recording ended; none if the trace was cut.
+    pub end: Option<End>,
+    /// From the recording's beginning to its end, or to the last moment seen.
+    pub duration: Ns,
+    /// Everything: waits with a record, below the threshold and lost, and yields tied to a lock.
+    pub totals: Sums,
+    /// The same by class; their sum is `totals`.
+    pub by_class: BTreeMap<Class, Sums>,
+    /// The same by kind; their sum is `totals`.
+    pub by_kind: BTreeMap<Kind, Sums>,
+    /// Locks: contention first, each class by time waited, longest first.
+    pub locks: Vec<LockSummary>,
+    /// Threads, by contention, longest first.
+    pub threads: Vec<ThreadSummary>,
+    /// Who waited for whom, by time waited, longest first.
+    pub pairs: Vec<Pair>,
+    /// Waits with a record by thread and lock.
+    pub cells: BTreeMap<(ThreadIndex, LockIndex), Sums>,
+    /// The same waits by thread, lock and the waiter's stack.
+    pub waiting: BTreeMap<Waiting, Sums>,
+    /// The same waits by lock and who was in the way.
+    pub holding: BTreeMap<(LockIndex, OtherSide), Sums>,
+    /// The same waits by all of that: the finest sums there are.
+    pub links: BTreeMap<(Waiting, OtherSide), Sums>,
+    /// The stacks that they name.
+    pub stacks: StackTable,
+    /// Yields tied to a lock, by lock and the stack that made them. They belong to no thread.
+    pub yielding: BTreeMap<(LockIndex, SideStack), Sums>,
+    /// Waits below the threshold, by kind and class. They belong to no lock and no thread.
+    pub below: BTreeMap<(Kind, Class), Sums>,
+    /// Waits whose record was lost, likewise.
+    pub lost: BTreeMap<(Kind, Class), Sums>,
+    /// How much of what happened is in here.
+    pub completeness: Completeness,
+    /// Counts of `--hooks syscall`, by name.
+    pub syscalls: Option<BTreeMap<String, u64>>,
+    /// The kernel side's counters that are no loss (`Stat` names).
+    pub counters: BTreeMap<String, u64>,
+    /// What the recorder itself used.
+    pub self_cost: BTreeMap<String, u64>,
+}
+
+/// One lock, added up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LockSummary {
+    /// What it is. A lock whose record can't be read has the name `[lock lost]` and address 0.
+    pub lock: LockRecord,
+    /// Its waits with a record, and its yields.
+    pub sums: Sums,
+    /// Durations of its waits, without yields.
+    pub durations: Quantiles,
+    /// Where was waited for it, yields too, longest first: their sum is `sums`.
+    pub waiters: Vec<SiteSums>,
+    /// Where who was in the way was, longest first: their sum is `sums` without yields.
+    pub holders: Vec<SiteSums>,
+}
+
+/// One thread, added up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ThreadSummary {
+    /// Its number in the trace: ids are reused, this is not.
+    pub index: ThreadIndex,
+    /// Its id on the host; 0 if its record can't be read.
+    pub tid: Tid,
+    /// Its name in Python, or in the kernel if it has none there; `[thread lost]` if its record
+    /// can't be read.
+    pub name: String,
+    /// Its name in the kernel.
+    pub comm: String,
+    /// Its waits with a record. Yields are known by lock, not by thread, and not in here.
+    pub sums: Sums,
+    /// The part of them that was contention.
+    pub contention: Ns,
+    /// Time on a CPU.
+    pub oncpu: Ns,
+    /// Switch-outs into a futex wait, before any stitching.
+    pub futex_switches: u64,
+    /// Switch-outs from `sched_yield`.
+    pub yield_switches: u64,
+}
+
+/// One thread waited for a lock that another thread held, or until that thread woke it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// Who waited.
+    pub waiter: (ThreadIndex, Tid),
+    /// Who was in the way.
+    pub holder: (ThreadIndex, Tid),
+    /// For what.
+    pub lock: LockRecord,
+    /// How the holder is known.
+    pub source: Source,
+    /// How often and how long.
+    pub sums: Sums,
+}
+
+/// How much of what happened is in the summary, and what is not.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Completeness {
+    /// Waits with a record that was read.
+    pub events: u64,
+    /// Waits below the threshold: in the totals, in no lock.
+    pub below: u64,
+    /// Waits without a record: lost when recording (in the totals, in no lock) or damaged in the
+    /// file (in nothing).
+    pub lost_waits: u64,
+    /// Losses by reason, of waits and of other things.
+    pub lost: BTreeMap<String, u64>,
+    /// Waits that are known neither as contention nor as idling.
+    pub unclassified: Sums,
+    /// Yields that could not be tied to a lock. In no sum.
+    pub spins_unattributed: u64,
+    /// Time off the CPU in them. In no sum.
+    pub yielded_unattributed: Ns,
+    /// Waiters that were woken before they slept.
+    pub woken_before_sleep: u64,
+    /// Episodes whose waking was not seen.
+    pub wake_unseen: u64,
+    /// Switch-outs into a futex wait, over all threads, before any stitching.
+    pub futex_switches: u64,
+    /// Waits without the waiter's stack, by reason. Their time is in every sum.
+    pub stacks_missing: BTreeMap<NoStack, u64>,
+    /// Waits with a stack whose outer frames are missing.
+    pub stacks_truncated: u64,
+    /// The condition of the file itself.
+    pub file: Condition,
+}
+
+impl Completeness {
+    /// All waits that happened: with a record, below the threshold, lost.
+    #[must_use]
+    pub fn waits(&self) -> u64 {
+        self.events.saturating_add(self.below).saturating_add(self.lost_waits)
+    }
+
+    /// Waits with a record whose waiter had a stack that was lost.
+    #[must_use]
+    pub fn stacks_lost(&self) -> u64 {
+        let lost = self.stacks_missing.iter().filter(|(reason, _)| is_loss(**reason));
+        lost.fold(0, |sum, (_, n)| sum.saturating_add(*n))
+    }
+
+    /// Stacks were recorded at all: there was an interpreter whose stacks are known.
+    #[must_use]
+    pub fn stacks_taken(&self) -> bool {
+        let never = [NoStack::NotTaken, NoStack::NoInterpreter];
+        let missing = self.stacks_missing.iter().filter(|(reason, _)| never.contains(reason));
+        missing.fold(0u64, |sum, (_, n)| sum.saturating_add(*n)) < self.events
+    }
+
+    pub(super) fn count_stacks(&mut self, stacks: &StackTable, waiting: &BTreeMap<Waiting, Sums>) {
+        for (&(_, _, stack), sums) in waiting {
+            if let Err(reason) = stacks.stack(stack) {
+                let n = self.stacks_missing.entry(reason).or_default();
+                *n = n.saturating_add(sums.waits);
+            } else if stacks.truncated(stack) {
+                self.stacks_truncated = self.stacks_truncated.saturating_add(sums.waits);
+            }
+        }
+    }
+
+    /// Nothing was lost, cut or damaged. (Waits below the threshold are not lost.)
+    #[must_use]
+    pub fn whole(&self) -> bool {
+        self.lost.is_empty()
+            && self.lost_waits == 0
+            && self.file.cut.is_none()
+            && self.file.damage.is_empty()
+    }
+}
+
+impl Summary {
+    /// The sums of one class.
+    #[must_use]
+    pub fn class(&self, class: Class) -> Sums {
+        self.by_class.get(&class).copied().unwrap_or_default()
+    }
+
+    /// The locks of one class, longest first.
+    pub fn locks_of(&self, class: Class) -> impl Iterator<Item = &LockSummary> {
+        self.locks.iter().filter(move |lock| lock.lock.class == class)
+    }
+
+    /// Time on the CPU while spinning was measured.
+    #[must_use]
+    pub fn spin_measured(&self) -> bool {
+        self.totals.spin.is_some()
+    }
+}
+
+/// Order of classes in every list: what costs comes first.
+pub(super) fn rank(class: Class) -> u8 {
+    match class {
+        Class::Contention => 0,
+        Class::Pause => 1,
+        Class::Unclassified => 2,
+        Class::Idle => 3,
+    }
+}

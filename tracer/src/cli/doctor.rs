@@ -1,0 +1,118 @@
+//! `lockwatt doctor`: what this kernel and this user allow, and what would be used.
+
+use std::io::Write;
+
+use anyhow::Result;
+
+use crate::cpython::{Detected, detect};
+use crate::fault::Fault;
+use crate::kernel::{self, Privileges, btf};
+use crate::probe::{Hooks, ProgramSpec, Role, Settings, load};
+use crate::target::Process;
+use crate::trace::records::ProgramState;
+use crate::units::{Ns, Pid};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+EXAMPLES
+  sudo lockwatt doctor            load and attach every program once, and show what happened
+  sudo lockwatt doctor -p 4242    the same, and whether that process can be traced
+
+Exits 0 if a default recording is possible here, 1 if the kernel is in the way, 3 if a permission
+is missing, 4 if the process can't be traced.")]
+pub(super) struct Args {
+    /// A process to look at as well
+    #[arg(short, long, value_name = "PID")]
+    pid: Option<u32>,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &Args) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "kernel       {} {}", kernel::release(), kernel::machine())?;
+    let offsets = btf::task_offsets();
+    match &offsets {
+        Ok(_) => writeln!(out, "BTF          {}", btf::VMLINUX)?,
+        Err(error) => writeln!(out, "BTF          MISSING: {error}")?,
+    }
+    writeln!(out, "energy       not measured in this version")?;
+    let privileges = Privileges::read()?;
+    let missing = privileges.missing();
+    if missing.is_empty() {
+        writeln!(out, "privileges   enough")?;
+    } else {
+        writeln!(out, "privileges   MISSING: {}", missing.join(", "))?;
+    }
+    let kernel_verdict = if missing.is_empty() {
+        programs(&mut out)?
+    } else {
+        privileges.check().map_err(Into::into)
+    };
+    let process_verdict = args.pid.map_or(Ok(()), |pid| process(&mut out, Pid(pid)));
+    out.flush()?;
+    kernel_verdict.and(process_verdict)
+}
+
+/// Loads and attaches every program, alone, against this very process.
+fn programs(out: &mut impl Write) -> Result<Result<()>> {
+    let own = Pid(std::process::id());
+    let prepared = match load(&Settings::new(own, Ns(0), Hooks::Syscall)) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            writeln!(out, "programs     NONE: {error}")?;
+            return Ok(Err(error.into()));
+        }
+    };
+    let results = prepared.attach_each();
+    writeln!(out, "programs")?;
+    for (spec, state) in &results {
+        let verdict = match (&state.reason, spec.role) {
+            (Some(reason), _) => format!("OFF  {reason}"),
+            (None, Role::Fallback) if works(&results, "lw_switch") => {
+                "ok   (stands in for lw_switch; not needed here)".to_owned()
+            }
+            (None, _) => "ok".to_owned(),
+        };
+        writeln!(out, "  {:14} {:28} {verdict}", spec.name, state.hook)?;
+        writeln!(out, "  {:14} {}", "", spec.purpose)?;
+    }
+    let usable = |names: &[&str]| names.iter().all(|name| works(&results, name));
+    let life = usable(&["lw_fork", "lw_exit", "lw_exec", "lw_waking"]);
+    let calls = usable(&["lw_sys_enter", "lw_sys_exit"]);
+    let sched = life && works(&results, "lw_switch");
+    let syscall = life && calls && (sched || works(&results, "lw_switch_sys"));
+    let word = |yes| if yes { "works" } else { "does not work here" };
+    writeln!(out, "--hooks sched    {} (the default)", word(sched))?;
+    writeln!(out, "--hooks syscall  {}", word(syscall))?;
+    Ok(if sched {
+        Ok(())
+    } else if syscall {
+        Err(anyhow::anyhow!("the default hooks do not work here: use `--hooks syscall`"))
+    } else {
+        Err(anyhow::anyhow!("this kernel takes neither form of lockwatt's hooks"))
+    })
+}
+
+fn works(results: &[(ProgramSpec, ProgramState)], name: &str) -> bool {
+    results.iter().any(|(spec, state)| spec.name == name && state.attached)
+}
+
+fn process(out: &mut impl Write, pid: Pid) -> Result<()> {
+    let process = Process::open(pid)?;
+    writeln!(out, "process      {} {}", pid.0, process.exe())?;
+    let (line, verdict) = match detect(&process)? {
+        Detected::Interpreter(python) => {
+            let build = if python.layout.free_threaded { "free-threaded" } else { "with the GIL" };
+            let file = &python.file;
+            (format!("CPython {} {build}, in {file}: locks get names", python.version), Ok(()))
+        }
+        Detected::NotYet => ("a CPython that is still starting".to_owned(), Ok(())),
+        Detected::UnknownLayout { why, .. } => (format!("{why}; waits get no names"), Ok(())),
+        Detected::NotCPython => {
+            let what = "no CPython: it has no `_PyRuntime`".to_owned();
+            (what.clone(), Err(Fault::NotTraceable(format!("process {} is {what}", pid.0)).into()))
+        }
+    };
+    writeln!(out, "interpreter  {line}")?;
+    verdict
+}

@@ -1,0 +1,254 @@
+//! `lockwatt record`: attach or start, record, say what came of it.
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::duration::{parse, parse_with_unit};
+use crate::cpython::{Detected, Namer, detect};
+use crate::fault::{self, Fault};
+use crate::kernel::{self, Privileges};
+use crate::probe::{DEFAULT_RING_BYTES, Hooks, Settings};
+use crate::record::{Finished, Output, Session, StopWhen, attach};
+use crate::render::text::plural;
+use crate::target::{Launched, Process};
+use crate::trace::records::{Meta, Options, Target};
+use crate::units::{Ns, Pid};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// The process to attach to
+    #[arg(short, long, value_name = "PID", required_unless_present = "command")]
+    pid: Option<u32>,
+
+    /// End after this long (10s, 500ms, 2m); without it at Ctrl-C or at the target's end
+    #[arg(short, long, value_name = "TIME", value_parser = parse)]
+    duration: Option<Duration>,
+
+    /// The trace file; `-` is standard output [default: lockwatt-PID.lockwatt]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Overwrite the trace file if it exists
+    #[arg(short, long)]
+    force: bool,
+
+    /// Waits shorter than this are summed up by kind only, without lock and thread; 0 records all
+    #[arg(long, value_name = "TIME", default_value = "10us", value_parser = parse_with_unit)]
+    min_wait: Duration,
+
+    /// What to hook: `sched` is cheap; `syscall` counts every futex and sched_yield call as well
+    #[arg(long, value_enum, default_value_t)]
+    hooks: Hooks,
+
+    /// Size of the buffer between kernel and recorder, in KiB: a power of two
+    #[arg(long, value_name = "KIB", default_value_t = DEFAULT_RING_BYTES / 1024,
+          value_parser = buffer_kib)]
+    buffer: u32,
+
+    /// No live line and no summary
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// A command to start and trace, after `--`
+    #[arg(last = true, value_name = "CMD", conflicts_with = "pid")]
+    command: Vec<OsString>,
+}
+
+const EXAMPLES: &str = "\
+EXAMPLES
+  lockwatt record -p 4242                        until Ctrl-C, into lockwatt-4242.lockwatt
+  lockwatt record -p 4242 -d 10s -o t.lockwatt   for ten seconds
+  lockwatt record --min-wait 0 -p 4242           with a record for every wait, however short
+  lockwatt record -- python3 app.py --port 80    a command, from its first instruction
+  lockwatt record -p 4242 -o - | ssh host 'cat > t.lockwatt'";
+
+fn buffer_kib(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(kib) if kib.is_power_of_two() && (4..=1 << 20).contains(&kib) => Ok(kib),
+        _ => Err("give a power of two from 4 to 1048576 (KiB)".to_owned()),
+    }
+}
+
+/// Runs the command.
+pub(super) fn run(args: &Args) -> ExitCode {
+    match args.pid {
+        Some(pid) => match record_process(args, Pid(pid)) {
+            Ok(()) => ExitCode::from(fault::DONE),
+            Err(error) => fault::report(&error),
+        },
+        None => match record_command(args) {
+            Ok(code) => code,
+            Err(error) => {
+                let _ = fault::report(&error);
+                ExitCode::from(fault::OWN_FAILURE)
+            }
+        },
+    }
+}
+
+fn record_process(args: &Args, pid: Pid) -> Result<()> {
+    let process = Process::open(pid)?;
+    Privileges::read()?.check()?;
+    let mut meta = new_meta(args, pid);
+    let mut namer = Namer::new(pid);
+    describe(&process, &mut meta.target);
+    match detect(&process)? {
+        Detected::Interpreter(python) => {
+            meta.target.python = Some(python.version.to_string());
+            meta.target.free_threaded = Some(python.layout.free_threaded);
+            if let Err(why) = &python.frames {
+                note(args, &format!("{why}; there will be no Python stacks"));
+                meta.target.stackless_because = Some(why.to_string());
+            }
+            namer.set_interpreter(pid, Some(*python));
+        }
+        Detected::NotYet => {} // the session goes on looking
+        Detected::UnknownLayout { version, why } => {
+            note(args, &format!("{why}; waits are recorded as plain futexes"));
+            meta.target.python = version.map(|version| version.to_string());
+            meta.target.unnamed_because = Some(why.to_string());
+        }
+        Detected::NotCPython => {
+            return Err(Fault::NotTraceable(format!(
+                "process {} ({}) is no CPython: it has no `_PyRuntime`",
+                pid.0, meta.target.exe
+            ))
+            .into());
+        }
+    }
+    let output = Output::open(args.output.as_deref(), args.force, pid)?;
+    let path = output.path.clone();
+    let stop = StopWhen { after: args.duration, own_child: false, quiet: args.quiet };
+    let finished = record(args, meta, namer, output, stop, || Ok(()))?;
+    summarize(args, path.as_deref(), &finished);
+    Ok(())
+}
+
+fn record_command(args: &Args) -> Result<ExitCode> {
+    Privileges::read()?.check()?;
+    let Launched { mut child, gate } =
+        Launched::start(&args.command).context("cannot start a process")?;
+    let pid = Pid(child.id());
+    let recorded = (|| {
+        let meta = new_meta(args, pid);
+        let output = Output::open(args.output.as_deref(), args.force, pid)?;
+        let path = output.path.clone();
+        let stop = StopWhen { after: args.duration, own_child: true, quiet: args.quiet };
+        let open = || gate.open().context("the command was gone before it began");
+        let finished = record(args, meta, Namer::new(pid), output, stop, open)?;
+        anyhow::Ok((path, finished))
+    })();
+    // Whatever became of the recording, the command is left to run to its end.
+    let code = match recorded {
+        Ok((path, finished)) => {
+            if finished.reason != "target_exited" {
+                note(args, "the recording is over; the command goes on");
+            }
+            summarize(args, path.as_deref(), &finished);
+            child.wait().map(code_of)
+        }
+        Err(error) => {
+            let _ = fault::report(&error);
+            child.wait().map(|_| fault::OWN_FAILURE)
+        }
+    };
+    Ok(ExitCode::from(code.context("cannot wait for the command")?))
+}
+
+/// As shells do it: 128 + N for a command that signal N ended.
+fn code_of(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(fault::OWN_FAILURE)
+}
+
+fn record(
+    args: &Args,
+    meta: Meta,
+    namer: Namer,
+    output: Output,
+    stop: StopWhen,
+    ready: impl FnOnce() -> Result<()>,
+) -> Result<Finished> {
+    let mut settings = Settings::new(meta.target.pid, meta.options.min_wait, args.hooks);
+    settings.ring_bytes = args.buffer * 1024;
+    let attached = match attach(&settings, &namer) {
+        Ok(attached) => attached,
+        Err(error) => {
+            output.discard();
+            return Err(not_permitted(error));
+        }
+    };
+    let path = output.path.as_deref().map_or("-".to_owned(), |path| path.display().to_string());
+    let session = Session::begin(attached, namer, meta, output.file)
+        .with_context(|| format!("{path}: cannot begin the trace"))?;
+    session.run(stop, ready).with_context(|| format!("{path}: the recording failed"))
+}
+
+/// The kernel's plain "operation not permitted" with what to do about it.
+fn not_permitted(error: anyhow::Error) -> anyhow::Error {
+    let refused = error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+    });
+    if refused {
+        Fault::NotPermitted(format!("{error:#}: `lockwatt doctor` shows what is missing")).into()
+    } else {
+        error
+    }
+}
+
+fn new_meta(args: &Args, pid: Pid) -> Meta {
+    Meta {
+        lockwatt: env!("CARGO_PKG_VERSION").to_owned(),
+        target: Target { pid, ..Target::default() },
+        kernel: kernel::release(),
+        machine: kernel::machine(),
+        cpus: std::thread::available_parallelism()
+            .map_or(0, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
+        options: Options {
+            min_wait: Ns(u64::try_from(args.min_wait.as_nanos()).unwrap_or(u64::MAX)),
+            hooks: args.hooks.name().to_owned(),
+            ..Options::default()
+        },
+        ..Meta::default()
+    }
+}
+
+fn describe(process: &Process, target: &mut Target) {
+    target.exe = process.exe();
+    target.cmdline = process.cmdline();
+}
+
+fn note(args: &Args, text: &str) {
+    if !args.quiet {
+        eprintln!("lockwatt: {text}");
+    }
+}
+
+/// What came of it, on standard error, and where to look further.
+fn summarize(args: &Args, path: Option<&Path>, finished: &Finished) {
+    if args.quiet {
+        return;
+    }
+    if let Some(why) = &finished.meta.target.unnamed_because {
+        note(args, &format!("locks have no names: {why}"));
+    }
+    let Some(path) = path.filter(|path| path.is_file()) else {
+        let waits = plural(finished.totals.events, "wait");
+        note(args, &format!("{waits} with a record in {}", finished.duration));
+        return;
+    };
+    match super::report::short_summary(path) {
+        Ok(text) => eprint!("{text}"),
+        Err(error) => note(args, &format!("{}: {error:#}", path.display())),
+    }
+    let file = path.display();
+    eprintln!("\n  lockwatt report {file}\n  lockwatt flamegraph {file} -o flamegraph.svg");
+}

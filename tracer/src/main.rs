@@ -1,0 +1,7 @@
+//! The `lockwatt` binary: arguments in, exit code out.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tracer::cli::main()
+}

@@ -1,0 +1,246 @@
+//! The kernel side's maps, as user space uses them.
+
+use std::collections::BTreeMap;
+
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::{Ebpf, Pod};
+use tracer_common::{
+    DropReason, InitialWait, InterpreterConfig, Shape, ShapeTotals, SpinKey, SpinTotals,
+    StackConfig, Stat, SyscallTotals, ThreadState, ThreadStateAddress,
+};
+
+use crate::trace::records::ShapeSums;
+use crate::units::{Ns, Tid};
+
+/// A map that is not there, not of its type, or can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the kernel side's map {name}: {reason}")]
+pub struct MapError {
+    name: &'static str,
+    reason: String,
+}
+
+/// Every map that user space reads or writes. They outlive the programs.
+pub struct Maps {
+    events: Option<RingBuf<MapData>>,
+    threads: HashMap<MapData, u32, ThreadState>,
+    initial: HashMap<MapData, u32, InitialWait>,
+    interpreter: Array<MapData, InterpreterConfig>,
+    stack_config: Array<MapData, StackConfig>,
+    thread_states: HashMap<MapData, u32, ThreadStateAddress>,
+    spins: PerCpuHashMap<MapData, SpinKey, SpinTotals>,
+    below: PerCpuArray<MapData, ShapeTotals>,
+    lost: PerCpuArray<MapData, ShapeTotals>,
+    drops: PerCpuArray<MapData, u64>,
+    stats: PerCpuArray<MapData, u64>,
+    syscalls: PerCpuArray<MapData, SyscallTotals>,
+}
+
+impl Maps {
+    /// Takes the maps out of a loaded object.
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, MapError> {
+        Ok(Self {
+            events: Some(take(ebpf, "EVENTS")?),
+            threads: take(ebpf, "THREADS")?,
+            initial: take(ebpf, "INITIAL")?,
+            interpreter: take(ebpf, "INTERPRETER")?,
+            stack_config: take(ebpf, "STACK_CONFIG")?,
+            thread_states: take(ebpf, "THREAD_STATES")?,
+            spins: take(ebpf, "SPINS")?,
+            below: take(ebpf, "BELOW")?,
+            lost: take(ebpf, "LOST")?,
+            drops: take(ebpf, "DROPS")?,
+            stats: take(ebpf, "STATS")?,
+            syscalls: take(ebpf, "SYSCALLS")?,
+        })
+    }
+
+    /// The ring buffer; there is one to take.
+    pub fn take_events(&mut self) -> Option<RingBuf<MapData>> {
+        self.events.take()
+    }
+
+    /// Adds a thread unless the kernel side already knows it.
+    ///
+    /// # Errors
+    /// If the table is full.
+    pub fn add_thread(&mut self, tid: Tid, state: &ThreadState) -> Result<(), MapError> {
+        /// `BPF_NOEXIST` of `include/uapi/linux/bpf.h`.
+        const NO_EXIST: u64 = 1;
+        match self.threads.insert(tid.0, state, NO_EXIST) {
+            Err(error) if self.thread(tid).is_none() => Err(failed("THREADS")(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A thread's state.
+    #[must_use]
+    pub fn thread(&self, tid: Tid) -> Option<ThreadState> {
+        self.threads.get(&tid.0, 0).ok()
+    }
+
+    /// All threads and their states.
+    #[must_use]
+    pub fn threads(&self) -> Vec<(Tid, ThreadState)> {
+        self.threads.iter().flatten().map(|(tid, state)| (Tid(tid), state)).collect()
+    }
+
+    /// Forgets a dead thread.
+    pub fn remove_thread(&mut self, tid: Tid) {
+        // Not there any more is as good.
+        let _ = self.threads.remove(&tid.0);
+    }
+
+    /// Says that a thread has been waiting since before the recording.
+    ///
+    /// # Errors
+    /// If the table is full.
+    pub fn add_initial_wait(&mut self, tid: Tid, wait: &InitialWait) -> Result<(), MapError> {
+        self.initial.insert(tid.0, wait, 0).map_err(failed("INITIAL"))
+    }
+
+    /// Tells the kernel side about the interpreter.
+    ///
+    /// # Errors
+    /// If the kernel refuses (it has no reason to).
+    pub fn set_interpreter(&mut self, config: &InterpreterConfig) -> Result<(), MapError> {
+        // The update is no single store: invalid while it is under way.
+        let invalid = InterpreterConfig { valid: 0, ..*config };
+        self.interpreter.set(0, invalid, 0).map_err(failed("INTERPRETER"))?;
+        self.interpreter.set(0, *config, 0).map_err(failed("INTERPRETER"))
+    }
+
+    /// Tells the kernel side where the interpreter keeps its stacks.
+    ///
+    /// # Errors
+    /// If the kernel refuses (it has no reason to).
+    pub fn set_stacks(&mut self, config: &StackConfig) -> Result<(), MapError> {
+        let invalid = StackConfig { valid: 0, ..*config };
+        self.stack_config.set(0, invalid, 0).map_err(failed("STACK_CONFIG"))?;
+        self.stack_config.set(0, *config, 0).map_err(failed("STACK_CONFIG"))
+    }
+
+    /// Says where a thread's `PyThreadState` is. If the table is full the kernel side searches.
+    pub fn set_thread_state(&mut self, tid: Tid, state: &ThreadStateAddress) {
+        let _ = self.thread_states.insert(tid.0, state, 0);
+    }
+
+    /// Losses by reason; zeros are left out.
+    #[must_use]
+    pub fn drops(&self) -> BTreeMap<String, u64> {
+        DropReason::ALL
+            .iter()
+            .map(|&(reason, name)| (name.to_owned(), sum(&self.drops, reason as u32)))
+            .filter(|&(_, count)| count != 0)
+            .collect()
+    }
+
+    /// The other counters, by name.
+    #[must_use]
+    pub fn stats(&self) -> BTreeMap<String, u64> {
+        Stat::ALL
+            .iter()
+            .map(|&(stat, name)| (name.to_owned(), sum(&self.stats, stat as u32)))
+            .collect()
+    }
+
+    /// Waits below the threshold, by shape number.
+    #[must_use]
+    pub fn below(&self) -> BTreeMap<u32, ShapeSums> {
+        shapes(&self.below)
+    }
+
+    /// Waits whose event was lost, by shape number.
+    #[must_use]
+    pub fn lost(&self) -> BTreeMap<u32, ShapeSums> {
+        shapes(&self.lost)
+    }
+
+    /// Yields by lock address and stack, summed over the CPUs.
+    #[must_use]
+    pub fn spins(&self) -> Vec<(SpinKey, SpinTotals)> {
+        self.spins
+            .iter()
+            .flatten()
+            .map(|(key, per_cpu)| {
+                let mut sums = SpinTotals::default();
+                for totals in per_cpu.iter() {
+                    sums.yields += totals.yields;
+                    sums.yielded_ns += totals.yielded_ns;
+                    sums.spin_ns += totals.spin_ns;
+                    // Only the CPU that saw the lock first read its type.
+                    sums.object_type = sums.object_type.max(totals.object_type);
+                }
+                (key, sums)
+            })
+            .collect()
+    }
+
+    /// What the system-call hooks counted, by name.
+    #[must_use]
+    pub fn syscalls(&self) -> BTreeMap<String, u64> {
+        let mut sums = SyscallTotals::default();
+        for totals in self.syscalls.get(&0, 0).iter().flat_map(|values| values.iter()) {
+            sums.waits_woken += totals.waits_woken;
+            sums.waits_again += totals.waits_again;
+            sums.waits_timed_out += totals.waits_timed_out;
+            sums.waits_interrupted += totals.waits_interrupted;
+            sums.waits_failed += totals.waits_failed;
+            sums.wakes += totals.wakes;
+            sums.wakes_empty += totals.wakes_empty;
+            sums.yields += totals.yields;
+        }
+        [
+            ("waits_woken", sums.waits_woken),
+            ("waits_again", sums.waits_again),
+            ("waits_timed_out", sums.waits_timed_out),
+            ("waits_interrupted", sums.waits_interrupted),
+            ("waits_failed", sums.waits_failed),
+            ("wakes", sums.wakes),
+            ("wakes_empty", sums.wakes_empty),
+            ("yields", sums.yields),
+        ]
+        .map(|(name, count)| (name.to_owned(), count))
+        .into()
+    }
+}
+
+fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, MapError>
+where
+    M: TryFrom<Map>,
+    M::Error: std::fmt::Display,
+{
+    let map = ebpf
+        .take_map(name)
+        .ok_or_else(|| MapError { name, reason: "is missing in the object".to_owned() })?;
+    M::try_from(map).map_err(|error| MapError { name, reason: error.to_string() })
+}
+
+fn failed(name: &'static str) -> impl Fn(aya::maps::MapError) -> MapError {
+    move |error| MapError { name, reason: error.to_string() }
+}
+
+fn sum(map: &PerCpuArray<MapData, u64>, index: u32) -> u64 {
+    map.get(&index, 0).map_or(0, |values| values.iter().sum())
+}
+
+fn shapes<T>(map: &PerCpuArray<T, ShapeTotals>) -> BTreeMap<u32, ShapeSums>
+where
+    T: std::borrow::Borrow<MapData>,
+    ShapeTotals: Pod,
+{
+    Shape::ALL
+        .iter()
+        .filter_map(|&shape| {
+            let per_cpu = map.get(&(shape as u32), 0).ok()?;
+            let mut sums = ShapeSums::default();
+            for totals in per_cpu.iter() {
+                sums.waits += totals.waits;
+                sums.blocked += Ns(totals.blocked_ns);
+                sums.runq += Ns(totals.runq_ns);
+                sums.max = sums.max.max(Ns(totals.max_ns));
+            }
+            (sums.waits != 0).then_some((shape as u32, sums))
+        })
+        .collect()
+}

@@ -1,0 +1,138 @@
+//! Attaching to a live process: programs, threads, and the waits that are already under way.
+//!
+//! Order matters. Threads are put into the table when new ones are seen already and before any
+//! other program is attached, so that the first thing that happens to each is seen; waits under way are looked up afterwards, so that a
+//! thread that has not been seen moving since has been waiting since before the beginning.
+
+use anyhow::{Context, Result};
+use rustc_hash::FxHashMap;
+use tracer_common::thread::ThreadState;
+use tracer_common::{FutexIdentity, InitialWait, InterpreterConfig, Shape};
+
+use crate::cpython::{Interpreter, Namer};
+use crate::kernel::monotonic_now;
+use crate::probe::{Loaded, Maps, Settings, load};
+use crate::target::{BlockedFutex, blocked_futex, tids};
+use crate::units::{Address, Monotonic, Pid, Tid};
+
+/// The kernel side at work.
+pub struct Attached {
+    /// The programs; dropping them detaches.
+    pub loaded: Loaded,
+    /// Their maps.
+    pub maps: Maps,
+    /// Beginning of the recording.
+    pub start: Monotonic,
+    /// Waits found under way.
+    pub initial: FxHashMap<Tid, InitialWait>,
+}
+
+/// Attaches to a process. `namer` knows its interpreter, if that is known already.
+///
+/// # Errors
+/// If the kernel refuses a required program, or the process ends meanwhile.
+pub fn attach(settings: &Settings, namer: &Namer) -> Result<Attached> {
+    let mut prepared = load(settings)?;
+    if let Some(python) = namer.interpreter() {
+        introduce(&mut prepared.maps, python)?;
+    }
+    let mut known = Vec::new();
+    let (loaded, mut maps) =
+        prepared.attach(|maps| add_threads(maps, settings.target, &mut known))?;
+    let start = monotonic_now();
+    let mut initial = FxHashMap::default();
+    for &tid in &known {
+        let Some(found) = blocked_futex(settings.target, tid) else { continue };
+        let Some(id) = identify(&found, namer) else { continue };
+        let wait = InitialWait { id, start_ns: start.0 };
+        maps.add_initial_wait(tid, &wait)?;
+        initial.insert(tid, wait);
+    }
+    Ok(Attached { loaded, maps, start, initial })
+}
+
+/// Tells the kernel side about an interpreter: its locks, and its stacks if their layout is known.
+///
+/// # Errors
+/// If the kernel refuses (it has no reason to).
+pub(super) fn introduce(maps: &mut Maps, python: &Interpreter) -> Result<()> {
+    maps.set_interpreter(&python.kernel_config())?;
+    maps.set_stacks(&python.stack_config().unwrap_or_default())?;
+    Ok(())
+}
+
+fn add_threads(maps: &mut Maps, pid: Pid, known: &mut Vec<Tid>) -> Result<()> {
+    let state = ThreadState::default();
+    let all = tids(pid).with_context(|| format!("process {} ended during the attach", pid.0));
+    for tid in all.map_err(|e| crate::fault::Fault::NotTraceable(format!("{e:#}")))? {
+        if !known.contains(&tid) {
+            maps.add_thread(tid, &state)?;
+            known.push(tid);
+        }
+    }
+    Ok(())
+}
+
+// include/uapi/linux/futex.h
+const FUTEX_COMMAND: u32 = 127;
+const FUTEX_PRIVATE: u32 = 128;
+const FUTEX_WAIT: u32 = 0;
+const FUTEX_WAIT_BITSET: u32 = 9;
+
+/// A semaphore of the parking lot lies this close above the waiter's stack pointer (see
+/// `identify` of the kernel side, of which this is the twin for waits found at attach).
+const STACK_WINDOW: u64 = 64 * 1024;
+
+fn identify(found: &BlockedFutex, namer: &Namer) -> Option<FutexIdentity> {
+    let command = found.op & FUTEX_COMMAND;
+    if command != FUTEX_WAIT && command != FUTEX_WAIT_BITSET {
+        return None;
+    }
+    let uaddr = found.uaddr.0;
+    let mut id = FutexIdentity { uaddr, op: found.op, val: found.val, ..Default::default() };
+    let plain = if command == FUTEX_WAIT {
+        if found.val == 2 { Shape::Mutex } else { Shape::Futex }
+    } else if found.op & FUTEX_PRIVATE == 0 && found.val != 0 {
+        Shape::Join
+    } else if found.val == 0 {
+        Shape::Semaphore
+    } else {
+        Shape::Futex
+    };
+    id.shape = plain as u32;
+    let Some(python) = namer.interpreter() else { return Some(id) };
+    let config = python.kernel_config();
+    if let Some((shape, gil)) = gil_of(uaddr, python, &config) {
+        id.shape = shape as u32;
+        id.lock = gil.0;
+        return Some(id);
+    }
+    let on_stack = uaddr.wrapping_sub(found.sp.0) < STACK_WINDOW;
+    if config.parking_lot == 0 || command != FUTEX_WAIT_BITSET || !on_stack {
+        return Some(id);
+    }
+    let memory = namer.memory()?;
+    id.park_arg = memory.word(Address(uaddr.wrapping_sub(16)))?;
+    id.lock = memory.word(Address(uaddr.wrapping_sub(8)))?;
+    let object = config.free_threaded != 0 && id.lock & 15 == 10;
+    id.shape = if object { Shape::Object } else { Shape::Parked } as u32;
+    let header = if object { 10 } else { u64::from(config.lock_mutex) };
+    let type_at = id.lock.wrapping_sub(header).wrapping_add(u64::from(config.ob_type));
+    id.object_type = memory.word(Address(type_at)).unwrap_or(0);
+    Some(id)
+}
+
+fn gil_of(
+    uaddr: u64,
+    python: &Interpreter,
+    config: &InterpreterConfig,
+) -> Option<(Shape, Address)> {
+    python.gils.iter().find_map(|&gil| {
+        let offset = uaddr.wrapping_sub(gil.0);
+        let inside = u64::from(config.gil_cond)..u64::from(config.gil_end);
+        inside.contains(&offset).then(|| {
+            let handoff = offset >= u64::from(config.gil_switch_cond);
+            (if handoff { Shape::GilHandoff } else { Shape::Gil }, gil)
+        })
+    })
+}

@@ -1,0 +1,17 @@
+//! A recording: attach, take in what the kernel side sends, write the trace, close it properly.
+
+mod attach;
+mod in_flight;
+mod intake;
+mod kernel_log;
+mod locks;
+mod output;
+mod session;
+mod stacks;
+mod status;
+mod thread_ids;
+mod threads;
+
+pub use attach::{Attached, attach};
+pub use output::Output;
+pub use session::{Finished, Session, StopWhen};

@@ -1,0 +1,155 @@
+//! Interning of Python stacks: the kernel side's ids, and stacks walked from outside, become
+//! frames and stacks of the trace. Names are read as soon as a stack is first seen.
+
+use rustc_hash::FxHashMap;
+use tracer_common::stack::MAX_FRAMES;
+use tracer_common::{NoStack, RawFrame, StackEvent, WalkEnd};
+use zerocopy::FromBytes;
+
+use super::intake::Sink;
+use crate::cpython::{CodeNames, Namer, Place, Resolved};
+use crate::trace::records::{FrameRecord, SideStack, StackRecord};
+use crate::trace::writer::WriteError;
+use crate::units::{FrameIndex, StackIndex};
+
+/// Of more different stacks, or frames, none is kept: waits that have them have none.
+const MAX_KEPT: usize = 1 << 20;
+/// What a frame is called whose code object was freed before its name was read.
+const GONE: &str = "[code gone]";
+
+/// Stacks and frames by what was seen of them, and by what they turned out to be.
+#[derive(Debug, Default)]
+pub(super) struct Stacks {
+    names: CodeNames,
+    /// `None`: a shim, which nobody shows.
+    frames: FxHashMap<RawFrame, Option<FrameIndex>>,
+    places: FxHashMap<Place, FrameIndex>,
+    by_id: FxHashMap<u64, SideStack>,
+    by_content: FxHashMap<(Vec<FrameIndex>, u32), StackIndex>,
+    /// Frames whose code object was gone.
+    pub(super) gone: u64,
+    /// Stacks beyond the limit.
+    pub(super) left_out: u64,
+}
+
+impl Stacks {
+    /// Takes in a stack that the kernel side sent; false if it is malformed.
+    ///
+    /// # Errors
+    /// If the trace can't be written.
+    pub(super) fn take(
+        &mut self,
+        bytes: &[u8],
+        namer: &Namer,
+        writer: &mut Sink,
+    ) -> Result<bool, WriteError> {
+        let Ok((event, rest)) = StackEvent::read_from_prefix(bytes) else { return Ok(false) };
+        let size = size_of::<RawFrame>();
+        let count = event.frames as usize;
+        if count > MAX_FRAMES || rest.len() < count * size {
+            return Ok(false);
+        }
+        let frames = rest.chunks_exact(size).take(count);
+        let frames: Vec<RawFrame> =
+            frames.filter_map(|bytes| RawFrame::read_from_bytes(bytes).ok()).collect();
+        let stack = self.intern(&frames, event.end, namer, writer)?;
+        self.by_id.insert(event.id, stack);
+        Ok(true)
+    }
+
+    /// The stack behind an id of the kernel side, or why there is none.
+    pub(super) fn side(&self, id: u64) -> SideStack {
+        if let Some(why) = u32::try_from(id).ok().and_then(NoStack::from_u32) {
+            return SideStack::Missing(why);
+        }
+        self.by_id.get(&id).copied().unwrap_or(SideStack::Missing(NoStack::Lost))
+    }
+
+    /// Interns a stack, leaf first; `end` is a [`WalkEnd`] number.
+    ///
+    /// # Errors
+    /// If the trace can't be written.
+    pub(super) fn intern(
+        &mut self,
+        frames: &[RawFrame],
+        end: u32,
+        namer: &Namer,
+        writer: &mut Sink,
+    ) -> Result<SideStack, WriteError> {
+        let mut indices = Vec::with_capacity(frames.len());
+        for frame in frames {
+            indices.extend(self.frame(*frame, namer, writer)?);
+        }
+        if indices.is_empty() {
+            let whole = end == WalkEnd::Complete as u32;
+            let why = if whole { NoStack::NoFrames } else { NoStack::Unreadable };
+            return Ok(SideStack::Missing(why));
+        }
+        let content = (indices, end);
+        if let Some(&index) = self.by_content.get(&content) {
+            return Ok(SideStack::Stack(index));
+        }
+        if self.by_content.len() >= MAX_KEPT {
+            self.left_out += 1;
+            return Ok(SideStack::Missing(NoStack::Lost));
+        }
+        let index = StackIndex(next(self.by_content.len()));
+        writer.stack(StackRecord { index, frames: content.0.clone(), end })?;
+        self.by_content.insert(content, index);
+        Ok(SideStack::Stack(index))
+    }
+
+    /// The process is another program now: addresses mean other code.
+    pub(super) fn forget(&mut self) {
+        self.names.clear();
+        self.frames.clear();
+    }
+
+    fn frame(
+        &mut self,
+        frame: RawFrame,
+        namer: &Namer,
+        writer: &mut Sink,
+    ) -> Result<Option<FrameIndex>, WriteError> {
+        if let Some(&known) = self.frames.get(&frame) {
+            return Ok(known);
+        }
+        let resolved = match (namer.memory(), namer.interpreter()) {
+            (Some(memory), Some(python)) => self.names.resolve(memory, python, &frame),
+            _ => Resolved::Gone,
+        };
+        let known = match resolved {
+            Resolved::Place(place) => Some(self.place(place, writer)?),
+            Resolved::Shim => None,
+            Resolved::Gone => {
+                self.gone += 1;
+                let place = Place { function: GONE.to_owned(), file: String::new(), line: None };
+                return self.place(place, writer).map(Some); // it may be there the next time
+            }
+        };
+        if self.frames.len() >= MAX_KEPT {
+            self.frames.clear();
+        }
+        self.frames.insert(frame, known);
+        Ok(known)
+    }
+
+    fn place(&mut self, place: Place, writer: &mut Sink) -> Result<FrameIndex, WriteError> {
+        if let Some(&index) = self.places.get(&place) {
+            return Ok(index);
+        }
+        let index = FrameIndex(next(self.places.len()));
+        writer.frame(FrameRecord {
+            index,
+            function: place.function.clone(),
+            file: place.file.clone(),
+            line: place.line.unwrap_or(0),
+        })?;
+        self.places.insert(place, index);
+        Ok(index)
+    }
+}
+
+fn next(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,133 @@
+//! The threads of the recording: thread ids come back, indices don't.
+
+use rustc_hash::FxHashMap;
+use tracer_common::ThreadState;
+
+use crate::target::{comm, exec_time};
+use crate::trace::records::ThreadRecord;
+use crate::units::{Monotonic, Ns, Pid, ThreadIndex, Tid};
+
+/// All threads seen so far.
+#[derive(Debug)]
+pub(super) struct Threads {
+    pid: Pid,
+    records: Vec<ThreadRecord>,
+    /// Time on a CPU before the recording, by index.
+    exec_before: Vec<Ns>,
+    current: FxHashMap<Tid, ThreadIndex>,
+    /// Ended threads whose kernel state is still to be removed.
+    ended: Vec<Tid>,
+}
+
+impl Threads {
+    pub(super) fn new(pid: Pid) -> Self {
+        Self {
+            pid,
+            records: Vec::new(),
+            exec_before: Vec::new(),
+            current: FxHashMap::default(),
+            ended: Vec::new(),
+        }
+    }
+
+    /// The thread that has this id now.
+    pub(super) fn index(&mut self, tid: Tid) -> ThreadIndex {
+        match self.current.get(&tid) {
+            Some(&index) => index,
+            None => self.add(tid, None),
+        }
+    }
+
+    /// True if a thread with this id has been seen.
+    pub(super) fn is_known(&self, tid: Tid) -> bool {
+        self.current.contains_key(&tid)
+    }
+
+    /// A thread was born.
+    pub(super) fn born(&mut self, tid: Tid, at: Monotonic) {
+        self.ended.retain(|&ended| ended != tid);
+        // Its first waits may have come by another way already.
+        let known = self.current.get(&tid).and_then(|index| self.records.get(index.0 as usize));
+        if known.is_none_or(|record| record.ended.is_some()) {
+            self.add(tid, Some(at));
+        }
+    }
+
+    /// A thread ends.
+    pub(super) fn ended(&mut self, tid: Tid, at: Monotonic, name: &[u8; 16]) {
+        let index = self.index(tid);
+        if let Some(record) = self.records.get_mut(index.0 as usize) {
+            record.ended = Some(at);
+            record.name = comm_text(name);
+        }
+        self.ended.push(tid);
+    }
+
+    /// Threads that have ended and are gone: their kernel state may be removed.
+    pub(super) fn take_gone(&mut self) -> Vec<Tid> {
+        let task = |tid: Tid| format!("/proc/{}/task/{}", self.pid.0, tid.0);
+        let (gone, still): (Vec<_>, Vec<_>) =
+            self.ended.drain(..).partition(|&tid| !std::path::Path::new(&task(tid)).exists());
+        self.ended = still;
+        gone
+    }
+
+    /// Takes over what the kernel side summed up for a thread, and its time on a CPU. Returns the
+    /// latter since the thread's birth, if the thread is still there.
+    pub(super) fn update(&mut self, tid: Tid, state: &ThreadState) -> Option<Ns> {
+        let index = self.index(tid);
+        let exec = exec_time(self.pid, tid).filter(|_| state.exit_exec_ns == 0);
+        let total = exec.unwrap_or(Ns(state.exit_exec_ns));
+        let before = self.exec_before.get(index.0 as usize).copied().unwrap_or_default();
+        if let Some(record) = self.records.get_mut(index.0 as usize) {
+            record.oncpu = Ns(total.0.saturating_sub(before.0)).max(record.oncpu);
+            record.futex_switches = state.futex_switches;
+            record.yield_switches = state.yield_switches + state.spin.yields;
+        }
+        exec
+    }
+
+    /// Reads the names of the threads that live (they may have been set after birth).
+    pub(super) fn refresh_names(&mut self) {
+        for record in self.records.iter_mut().filter(|record| record.ended.is_none()) {
+            let name = comm(self.pid, record.tid);
+            if !name.is_empty() {
+                record.name = name;
+            }
+        }
+    }
+
+    /// Takes over a thread's name in Python.
+    pub(super) fn set_python_name(&mut self, tid: Tid, name: &str) {
+        let index = self.index(tid);
+        if let Some(record) = self.records.get_mut(index.0 as usize)
+            && record.python_name.as_deref() != Some(name)
+        {
+            record.python_name = Some(name.to_owned());
+        }
+    }
+
+    pub(super) fn records(&self) -> &[ThreadRecord] {
+        &self.records
+    }
+
+    fn add(&mut self, tid: Tid, born: Option<Monotonic>) -> ThreadIndex {
+        let index = ThreadIndex(u32::try_from(self.records.len()).unwrap_or(u32::MAX));
+        self.records.push(ThreadRecord {
+            index,
+            tid,
+            name: comm(self.pid, tid),
+            born,
+            ..ThreadRecord::default()
+        });
+        let before = if born.is_none() { exec_time(self.pid, tid) } else { None };
+        self.exec_before.push(before.unwrap_or_default());
+        self.current.insert(tid, index);
+        index
+    }
+}
+
+fn comm_text(bytes: &[u8; 16]) -> String {
+    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}

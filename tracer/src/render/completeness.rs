@@ -1,0 +1,153 @@
+//! How complete a report is, in words.
+
+use super::escape;
+use super::text::{count, or_unknown, percent, plural};
+use crate::analyze::stacks::is_loss;
+use crate::analyze::{Completeness, Summary};
+
+/// How much of what happened is in the report, and what is not; a line each.
+pub(super) fn completeness(summary: &Summary) -> String {
+    let c = &summary.completeness;
+    let mut lines = vec![format!(
+        "waits: {} = {} with a record + {} below {} + {} lost",
+        count(c.waits()),
+        count(c.events),
+        count(c.below),
+        summary.meta.options.min_wait,
+        count(c.lost_waits)
+    )];
+    for (reason, n) in &c.lost {
+        lines.push(format!("LOST: {} {}", escape::name(reason), count(*n)));
+    }
+    lines.push(match &c.file.cut {
+        Some(cut) => format!("CUT: {cut}"),
+        None => "file: closed properly".to_owned(),
+    });
+    lines.extend(c.file.damage.iter().map(|damage| format!("DAMAGED: {damage}")));
+    if c.file.unknown_chunks > 0 {
+        let n = count(c.file.unknown_chunks);
+        lines.push(format!("skipped: {n} chunks of kinds that this lockwatt doesn't know"));
+    }
+    if c.file.left_out > 0 {
+        lines.push(format!(
+            "LEFT OUT: {} locks, threads, frames and stacks beyond the limit",
+            count(c.file.left_out)
+        ));
+    }
+    lines.push(format!(
+        "unclassified: {} of the time waited ({} in {})",
+        percent(c.unclassified.wait(), summary.totals.wait()),
+        c.unclassified.wait(),
+        plural(c.unclassified.waits, "wait")
+    ));
+    lines.extend(stacks(c));
+    if c.spins_unattributed > 0 {
+        lines.push(format!(
+            "yields not tied to a lock: {} ({} off the CPU, in no sum above)",
+            count(c.spins_unattributed),
+            c.yielded_unattributed
+        ));
+    }
+    if summary.totals.spins > 0 {
+        lines.push(
+            "yields are known by lock and line, not by thread: no thread's time waited holds them"
+                .to_owned(),
+        );
+    }
+    if c.woken_before_sleep > 0 || c.wake_unseen > 0 {
+        lines.push(format!(
+            "woken before they slept: {}; waking not seen: {}",
+            count(c.woken_before_sleep),
+            count(c.wake_unseen)
+        ));
+    }
+    for program in summary.meta.programs.iter().filter(|program| !program.attached) {
+        lines.push(format!(
+            "not attached: {} ({}): {}",
+            escape::name(&program.name),
+            escape::name(&program.hook),
+            or_unknown(program.reason.as_deref().unwrap_or_default())
+        ));
+    }
+    if !summary.spin_measured() {
+        lines.push(
+            "spin time on the CPU is not measured with default hooks; yields counted are those \
+             that gave up the CPU"
+                .to_owned(),
+        );
+    }
+    lines.iter().fold(String::new(), |out, line| out + " " + line + "\n")
+}
+
+/// How many waits have a stack, and why the others have none.
+fn stacks(c: &Completeness) -> Vec<String> {
+    if c.events == 0 {
+        return vec![];
+    }
+    if !c.stacks_taken() {
+        return vec!["stacks: none was recorded".to_owned()];
+    }
+    let reasons = |lost: bool| {
+        let some = c.stacks_missing.iter().filter(|(reason, _)| is_loss(**reason) == lost);
+        some.map(|(reason, n)| format!("{} {}", reason.name(), count(*n))).collect::<Vec<_>>()
+    };
+    let missing = c.stacks_missing.values().fold(0u64, |sum, n| sum.saturating_add(*n));
+    let mut line = format!("stacks: {}", plural(c.events.saturating_sub(missing), "wait"));
+    line += " with one";
+    if c.stacks_truncated > 0 {
+        line += &format!(" ({} without its outer frames)", count(c.stacks_truncated));
+    }
+    let without = reasons(false);
+    if !without.is_empty() {
+        line += &format!("; none for {}", without.join(", "));
+    }
+    let mut lines = vec![line];
+    let lost = reasons(true);
+    if !lost.is_empty() {
+        lines.push(format!(
+            "STACKS LOST: {} (the time of these waits is in every sum)",
+            lost.join(", ")
+        ));
+    }
+    lines
+}
+
+/// What is missing, in one phrase.
+pub(super) fn condition_words(c: &Completeness) -> String {
+    let mut words = vec![missing_words(c)];
+    let others = c.lost.iter().filter(|(reason, _)| reason.as_str() != "trace_damaged");
+    let others: Vec<_> =
+        others.map(|(reason, n)| format!("{} {}", escape::name(reason), count(*n))).collect();
+    if !others.is_empty() {
+        words.push(format!("losses: {}", others.join(", ")));
+    }
+    words.join("; ")
+}
+
+/// The same without reasons, for where there is little room.
+pub(super) fn missing_words(c: &Completeness) -> String {
+    let mut words = Vec::new();
+    if c.lost_waits > 0 {
+        words.push(format!("{} of {} lost", count(c.lost_waits), plural(c.waits(), "wait")));
+    }
+    if c.file.cut.is_some() {
+        words.push("the file was cut".to_owned());
+    }
+    if !c.file.damage.is_empty() {
+        words.push(match c.file.damage.len() {
+            1 => "the file is damaged in one place".to_owned(),
+            n => format!("the file is damaged in {n} places"),
+        });
+    }
+    if words.is_empty() {
+        words.push("no waits lost".to_owned());
+    }
+    words.extend(stacks_lost_words(c));
+    words.join("; ")
+}
+
+/// `3 stacks lost`, one for each wait without its own, if any were.
+pub(super) fn stacks_lost_words(c: &Completeness) -> Option<String> {
+    let lost = c.stacks_lost();
+    (lost > 0).then(|| format!("{} lost", plural(lost, "stack")))
+}

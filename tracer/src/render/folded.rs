@@ -1,0 +1,190 @@
+//! Folded stacks: one line per stack, its frames separated by `;`, then a space and a number.
+//!
+//! By waiter `thread (tid);root frame;…;leaf frame;kind;lock 0xaddress`, by holder the same of who
+//! was in the way, and by both `…;lock 0xaddress;[held by];leaf frame;…;root frame;thread (tid)`.
+//! Three frames stand for what belongs to no thread: `[yields]` (known by lock only),
+//! `[below threshold]` and `[record lost]`. With every class included the numbers of weight `wait`
+//! sum to `totals.wait_ns` exactly, by any side.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::escape;
+use super::paths::Paths;
+use crate::analyze::{Side, Summary, Sums};
+use crate::trace::records::{Class, LockRecord, SideStack};
+use crate::units::{LockIndex, Ns};
+
+/// What the numbers are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Weight {
+    /// Time waited, nanoseconds: blocked, run-queue and yielded.
+    #[default]
+    Wait,
+    /// Time asleep until woken, nanoseconds.
+    Blocked,
+    /// Time woken but not yet running, nanoseconds.
+    Runq,
+    /// Time on the CPU while spinning, nanoseconds; needs `record --hooks syscall`.
+    Spin,
+    /// Number of waits.
+    Count,
+    /// Energy, microjoules; needs a recording with an energy source.
+    Energy,
+}
+
+/// A weight that this trace doesn't have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MissingWeight {
+    /// Default hooks can't see it.
+    #[error(
+        "no spin time in this trace: default hooks can't see it; record with --hooks syscall, or \
+         use another --weight"
+    )]
+    Spin,
+    /// No energy was recorded.
+    #[error(
+        "no energy in this trace: it was recorded without an energy source; use another --weight"
+    )]
+    Energy,
+}
+
+/// Stacks with their numbers, in the order of their text.
+pub type Stacks = BTreeMap<String, u64>;
+
+/// What is drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Picture {
+    /// What the numbers are.
+    pub weight: Weight,
+    /// Whose stacks.
+    pub side: Side,
+    /// Idle waits too.
+    pub idle: bool,
+}
+
+/// The stacks of a summary, those that come to 0 left out.
+///
+/// # Errors
+/// The trace doesn't have this weight.
+pub fn stacks(summary: &Summary, picture: Picture) -> Result<Stacks, MissingWeight> {
+    match picture.weight {
+        Weight::Energy => return Err(MissingWeight::Energy),
+        Weight::Spin if !summary.spin_measured() => return Err(MissingWeight::Spin),
+        _ => {}
+    }
+    let shown = |class: Class| picture.idle || class != Class::Idle;
+    let locks: BTreeMap<LockIndex, String> = summary
+        .locks
+        .iter()
+        .filter(|lock| shown(lock.lock.class))
+        .map(|lock| (lock.lock.index, lock_frames(&lock.lock)))
+        .collect();
+    let mut out = Folder { stacks: Stacks::new(), weight: picture.weight };
+    let mut paths = Paths::new(summary);
+    match picture.side {
+        Side::Waiter => {
+            for ((thread, lock, stack), sums) in out.heaviest_first(&summary.waiting) {
+                let Some(lock) = locks.get(lock) else { continue };
+                out.add(sums, || {
+                    let mut path = paths.thread(*thread);
+                    paths.root_first(&mut path, *stack);
+                    path + ";" + lock
+                });
+            }
+        }
+        Side::Holder => {
+            for ((lock, other), sums) in out.heaviest_first(&summary.holding) {
+                let Some(lock) = locks.get(lock) else { continue };
+                out.add(sums, || {
+                    let mut path = paths.other_thread(*other);
+                    if other.thread.is_some() {
+                        paths.root_first(&mut path, other.stack);
+                    }
+                    path + ";" + lock
+                });
+            }
+        }
+        Side::Both => {
+            for (((thread, lock, stack), other), sums) in out.heaviest_first(&summary.links) {
+                let Some(lock) = locks.get(lock) else { continue };
+                out.add(sums, || {
+                    let mut path = paths.thread(*thread);
+                    paths.root_first(&mut path, *stack);
+                    path = path + ";" + lock + ";[held by]";
+                    if other.thread.is_some() {
+                        paths.leaf_first(&mut path, other.stack);
+                    }
+                    path + ";" + &paths.other_thread(*other)
+                });
+            }
+        }
+    }
+    for ((lock, stack), yields) in out.heaviest_first(&summary.yielding) {
+        let Some(lock) = locks.get(lock) else { continue };
+        out.add(yields, || {
+            let mut path = "[yields]".to_owned();
+            if let (SideStack::Stack(_), true) = (stack, picture.side != Side::Holder) {
+                paths.root_first(&mut path, *stack);
+            }
+            path + ";" + lock
+        });
+    }
+    for (root, sums) in [("[below threshold]", &summary.below), ("[record lost]", &summary.lost)] {
+        for ((kind, class), sums) in sums {
+            if shown(*class) {
+                out.add(sums, || format!("{root};{};[no lock]", kind.name()));
+            }
+        }
+    }
+    Ok(out.stacks)
+}
+
+/// Adds stacks up, and makes the text of those only that come to something.
+struct Folder {
+    stacks: Stacks,
+    weight: Weight,
+}
+
+impl Folder {
+    /// In this order, so that it is the least that [`Paths`] has no room for.
+    fn heaviest_first<'a, K>(&self, cells: &'a BTreeMap<K, Sums>) -> Vec<(&'a K, &'a Sums)> {
+        let mut cells: Vec<_> = cells.iter().collect();
+        cells.sort_by_key(|(_, sums)| Reverse(value(sums, self.weight)));
+        cells
+    }
+
+    fn add(&mut self, sums: &Sums, stack: impl FnOnce() -> String) {
+        let n = value(sums, self.weight);
+        if n > 0 {
+            let sum = self.stacks.entry(stack()).or_default();
+            *sum = n.saturating_add(*sum);
+        }
+    }
+}
+
+/// The stacks as text, one per line.
+#[must_use]
+pub fn text(stacks: &Stacks) -> String {
+    stacks.iter().fold(String::new(), |mut out, (stack, n)| {
+        // Writing to a String can't fail.
+        let _ = writeln!(out, "{stack} {n}");
+        out
+    })
+}
+
+fn lock_frames(lock: &LockRecord) -> String {
+    format!("{};{} {}", lock.kind.name(), escape::frame(&lock.name), lock.address)
+}
+
+fn value(sums: &Sums, weight: Weight) -> u64 {
+    match weight {
+        Weight::Wait => sums.wait().0,
+        Weight::Blocked => sums.blocked.0,
+        Weight::Runq => sums.runq.0,
+        Weight::Spin => sums.spin.unwrap_or(Ns(0)).0,
+        Weight::Count => sums.waits,
+        Weight::Energy => 0,
+    }
+}

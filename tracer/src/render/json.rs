@@ -1,0 +1,212 @@
+//! `report --format json`, schema 1.
+//!
+//! Times are integer nanoseconds, addresses `"0x…"` strings. What is not in the trace is `null` or
+//! empty, never invented.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::analyze::sites::rows;
+use crate::analyze::{Quantiles, Side, Site, SiteSums, StackTable, Summary, Sums};
+use crate::units::Ns;
+
+/// The report; `top` limits locks, threads, pairs and sites each, and never the sites of a lock:
+/// they sum to it.
+#[must_use]
+pub fn report(summary: &Summary, top: Option<usize>) -> Value {
+    let top = top.unwrap_or(usize::MAX);
+    let (meta, target) = (&summary.meta, &summary.meta.target);
+    json!({
+        "schema": 1,
+        "target": {
+            "pid": target.pid,
+            "exe": target.exe,
+            "cmdline": target.cmdline,
+            "python": target.python,
+            "free_threaded": target.free_threaded,
+            "unnamed_because": target.unnamed_because,
+            "stackless_because": target.stackless_because,
+        },
+        "recording": {
+            "start": start(meta.start_realtime_ns),
+            "duration_ns": summary.duration,
+            "min_wait_ns": meta.options.min_wait,
+            "hooks": meta.options.hooks,
+            "sample_hz": meta.options.sample_hz,
+            "uprobes": meta.options.uprobes,
+            "self_cost": summary.self_cost,
+            "end": summary.end.as_ref().map(|end| &end.reason),
+            "lockwatt": meta.lockwatt,
+            "kernel": meta.kernel,
+            "machine": meta.machine,
+            "cpus": meta.cpus,
+            "programs": meta.programs,
+            "syscalls": summary.syscalls,
+            "counters": summary.counters,
+        },
+        "completeness": completeness(summary),
+        "totals": totals(summary),
+        "locks": summary.locks.iter().take(top).map(|lock| {
+            let mut object = sums(&lock.sums);
+            object.extend(fields(json!({
+                "kind": lock.lock.kind,
+                "class": lock.lock.class,
+                "name": lock.lock.name,
+                "address": lock.lock.address.to_string(),
+                "lock": lock.lock.lock.to_string(),
+                "index": lock.lock.index,
+                "p50_ns": lock.durations.at(0.5),
+                "p99_ns": lock.durations.at(0.99),
+                "energy_uj": null,
+                "waiters": lock.waiters.iter().map(|one| {
+                    Value::Object(site(&summary.stacks, one.site, &one.sums))
+                }).collect::<Vec<_>>(),
+                "holders": lock.holders.iter().map(|one| {
+                    holder(&summary.stacks, one)
+                }).collect::<Vec<_>>(),
+            })));
+            Value::Object(object)
+        }).collect::<Vec<_>>(),
+        "threads": summary.threads.iter().take(top).map(|thread| json!({
+            "tid": thread.tid,
+            "index": thread.index,
+            "name": thread.name,
+            "comm": thread.comm,
+            "waits": thread.sums.waits,
+            "wait_ns": thread.sums.wait(),
+            "contention_ns": thread.contention,
+            "spin_ns": null,
+            "blocked_ns": thread.sums.blocked,
+            "runq_ns": thread.sums.runq,
+            "max_ns": thread.sums.max,
+            "oncpu_ns": thread.oncpu,
+            "futex_switches": thread.futex_switches,
+            "yield_switches": thread.yield_switches,
+            "energy_uj": null,
+        })).collect::<Vec<_>>(),
+        "pairs": summary.pairs.iter().take(top).map(|pair| json!({
+            "waiter_tid": pair.waiter.1,
+            "waiter": pair.waiter.0,
+            "holder_tid": pair.holder.1,
+            "holder": pair.holder.0,
+            "lock": pair.lock.address.to_string(),
+            "class": pair.lock.class,
+            "waits": pair.sums.waits,
+            "wait_ns": pair.sums.wait(),
+            "source": pair.source.name(),
+        })).collect::<Vec<_>>(),
+        "sites": rows(summary, Side::Waiter).into_iter().take(top).map(|row| {
+            let place = row.waiter.unwrap_or(Site::StackLost);
+            let mut object = site(&summary.stacks, place, &row.sums);
+            object.insert("class".to_owned(), Value::from(row.class.name()));
+            object.insert("lock_index".to_owned(), Value::from(row.lock.0));
+            object.insert("locks".to_owned(), Value::from(row.others + 1));
+            Value::Object(object)
+        }).collect::<Vec<_>>(),
+        "energy": {"source": "none", "quality": "none", "domains": []},
+        "quantile_error": Quantiles::ERROR,
+    })
+}
+
+fn completeness(summary: &Summary) -> Value {
+    let c = &summary.completeness;
+    json!({
+        "waits": c.waits(),
+        "events": c.events,
+        "lost": c.lost,
+        "lost_waits": c.lost_waits,
+        "below_min_wait": c.below,
+        "unclassified": c.unclassified.waits,
+        "unclassified_ns": c.unclassified.wait(),
+        "stacks_lost": c.stacks_lost(),
+        "stacks_missing": c.stacks_missing.iter()
+            .map(|(reason, n)| (reason.name().to_owned(), Value::from(*n)))
+            .collect::<Map<_, _>>(),
+        "stacks_truncated": c.stacks_truncated,
+        "spins_unattributed": c.spins_unattributed,
+        "yielded_unattributed_ns": c.yielded_unattributed,
+        "woken_before_sleep": c.woken_before_sleep,
+        "wake_unseen": c.wake_unseen,
+        "futex_switches": c.futex_switches,
+        "closed": c.file.closed,
+        "cut": c.file.cut,
+        "damage": c.file.damage,
+        "unknown_chunks": c.file.unknown_chunks,
+        "left_out": c.file.left_out,
+    })
+}
+
+fn totals(summary: &Summary) -> Value {
+    use crate::trace::records::Class;
+
+    let mut object = sums(&summary.totals);
+    for (key, class) in [
+        ("contention_ns", Class::Contention),
+        ("idle_ns", Class::Idle),
+        ("pause_ns", Class::Pause),
+        ("unclassified_ns", Class::Unclassified),
+    ] {
+        object.insert(key.to_owned(), ns(summary.class(class).wait()));
+    }
+    let kinds = summary
+        .by_kind
+        .iter()
+        .map(|(kind, kind_sums)| (kind.name().to_owned(), Value::Object(sums(kind_sums))));
+    object.insert("by_kind".to_owned(), Value::Object(kinds.collect()));
+    Value::Object(object)
+}
+
+/// One place and what it comes to. A place that is none has its words as function, as in text.
+fn site(stacks: &StackTable, site: Site, sums: &Sums) -> Map<String, Value> {
+    let frame = match site {
+        Site::Frame(index) => stacks.frame(index),
+        _ => None,
+    };
+    let words = || site.words().unwrap_or_default();
+    fields(json!({
+        "function": frame.map_or_else(words, |frame| frame.function.clone()),
+        "file": frame.map_or("", |frame| frame.file.as_str()),
+        "line": frame.map_or(0, |frame| frame.line),
+        "waits": sums.waits,
+        "wait_ns": sums.wait(),
+    }))
+}
+
+fn holder(stacks: &StackTable, one: &SiteSums) -> Value {
+    let mut object = site(stacks, one.site, &one.sums);
+    object.insert("source".to_owned(), Value::from(one.source.name()));
+    Value::Object(object)
+}
+
+/// The keys that a lock, a kind and the totals share.
+fn sums(sums: &Sums) -> Map<String, Value> {
+    fields(json!({
+        "waits": sums.waits,
+        "spins": sums.spins,
+        "wait_ns": sums.wait(),
+        "spin_ns": sums.spin,
+        "blocked_ns": sums.blocked,
+        "runq_ns": sums.runq,
+        "yielded_ns": sums.yielded,
+        "max_ns": sums.max,
+    }))
+}
+
+fn fields(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+fn ns(ns: Ns) -> Value {
+    Value::from(ns.0)
+}
+
+/// RFC 3339, or null if the trace doesn't say.
+fn start(realtime_ns: u64) -> Option<String> {
+    if realtime_ns == 0 {
+        return None;
+    }
+    Timestamp::from_nanosecond(i128::from(realtime_ns)).ok().map(|time| time.to_string())
+}

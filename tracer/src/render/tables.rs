@@ -1,0 +1,166 @@
+//! The tables of the text report.
+
+use std::collections::BTreeMap;
+
+use super::answer::label;
+use super::escape;
+use super::rows::{Limits, Rows};
+use super::text::{count, percent};
+use crate::analyze::{LockSummary, Pair, Summary, Sums, ThreadSummary};
+use crate::trace::records::Class;
+use crate::units::Ns;
+
+pub(super) fn locks<'a>(
+    locks: impl Iterator<Item = &'a LockSummary>,
+    whole: Ns,
+    limits: Limits,
+) -> String {
+    let header = [
+        "kind",
+        "lock",
+        "waits",
+        "yields",
+        "waited",
+        "blocked",
+        "run queue",
+        "yielded",
+        "p50",
+        "p99",
+        "longest",
+        "share",
+    ];
+    let mut table = Rows::new(&header, 2, limits);
+    for lock in locks {
+        let quantile = |q| lock.durations.at(q).map_or_else(|| "-".to_owned(), |ns| ns.to_string());
+        table.row(lock.sums.wait(), || {
+            vec![
+                lock.lock.kind.name().to_owned(),
+                label(&lock.lock),
+                count(lock.sums.waits),
+                count(lock.sums.spins),
+                lock.sums.wait().to_string(),
+                lock.sums.blocked.to_string(),
+                lock.sums.runq.to_string(),
+                lock.sums.yielded.to_string(),
+                quantile(0.5),
+                quantile(0.99),
+                lock.sums.max.to_string(),
+                percent(lock.sums.wait(), whole),
+            ]
+        });
+    }
+    table.finish("lock")
+}
+
+pub(super) fn kinds(summary: &Summary, limits: Limits) -> String {
+    let header = [
+        "kind",
+        "waits",
+        "yields",
+        "waited",
+        "blocked",
+        "run queue",
+        "yielded",
+        "longest",
+        "share",
+    ];
+    let mut table = Rows::new(&header, 1, limits);
+    let mut kinds: Vec<_> = summary.by_kind.iter().collect();
+    kinds.sort_by_key(|(kind, sums)| (std::cmp::Reverse(sums.wait()), **kind));
+    for (kind, sums) in kinds {
+        table.row(sums.wait(), || {
+            vec![
+                kind.name().to_owned(),
+                count(sums.waits),
+                count(sums.spins),
+                sums.wait().to_string(),
+                sums.blocked.to_string(),
+                sums.runq.to_string(),
+                sums.yielded.to_string(),
+                sums.max.to_string(),
+                percent(sums.wait(), summary.totals.wait()),
+            ]
+        });
+    }
+    table.finish("kind")
+}
+
+pub(super) fn classes(summary: &Summary, limits: Limits) -> String {
+    let mut table = Rows::new(&["class", "waits", "yields", "waited", "share"], 1, limits);
+    for class in [Class::Contention, Class::Pause, Class::Unclassified, Class::Idle] {
+        let Sums { waits, spins, .. } = summary.class(class);
+        let wait = summary.class(class).wait();
+        if waits > 0 || spins > 0 {
+            table.row(wait, || {
+                let share = percent(wait, summary.totals.wait());
+                vec![class.name().to_owned(), count(waits), count(spins), wait.to_string(), share]
+            });
+        }
+    }
+    table.finish("class")
+}
+
+pub(super) fn threads<'a>(
+    threads: impl Iterator<Item = &'a ThreadSummary>,
+    limits: Limits,
+) -> String {
+    let header = [
+        "thread",
+        "tid",
+        "waits",
+        "waited",
+        "contention",
+        "blocked",
+        "run queue",
+        "longest",
+        "on CPU",
+    ];
+    let mut table = Rows::new(&header, 1, limits);
+    for thread in threads {
+        table.row(thread.sums.wait(), || {
+            vec![
+                escape::name(&thread.name),
+                thread.tid.0.to_string(),
+                count(thread.sums.waits),
+                thread.sums.wait().to_string(),
+                thread.contention.to_string(),
+                thread.sums.blocked.to_string(),
+                thread.sums.runq.to_string(),
+                thread.sums.max.to_string(),
+                thread.oncpu.to_string(),
+            ]
+        });
+    }
+    table.finish("thread")
+}
+
+pub(super) fn pairs<'a>(
+    pairs: impl Iterator<Item = &'a Pair>,
+    summary: &Summary,
+    limits: Limits,
+) -> String {
+    let threads: BTreeMap<_, _> = summary.threads.iter().map(|t| (t.index, t)).collect();
+    let name = |index| {
+        threads.get(&index).map_or_else(
+            || "[thread lost]".to_owned(),
+            |thread| format!("{} ({})", escape::name(&thread.name), thread.tid.0),
+        )
+    };
+    let header = ["waiter", "held by", "source", "lock", "class", "waits", "waited", "longest"];
+    let mut table = Rows::new(&header, 5, limits);
+    for pair in pairs {
+        table.row(pair.sums.wait(), || {
+            vec![
+                name(pair.waiter.0),
+                name(pair.holder.0),
+                pair.source.name().to_owned(),
+                label(&pair.lock),
+                pair.lock.class.name().to_owned(),
+                count(pair.sums.waits),
+                pair.sums.wait().to_string(),
+                pair.sums.max.to_string(),
+            ]
+        });
+    }
+    table.finish("pair")
+}

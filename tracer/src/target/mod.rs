@@ -1,0 +1,15 @@
+//! The traced process, from outside: is it there, what does it map, what do its threads do?
+
+mod elf;
+mod launch;
+mod memory;
+mod namespace;
+mod process;
+mod threads;
+
+pub use elf::{ElfError, Image};
+pub use launch::{GATE, Launched, gate};
+pub use memory::Memory;
+pub use namespace::pid_namespace_level;
+pub use process::Process;
+pub use threads::{BlockedFutex, blocked_futex, comm, exec_time, ns_tid, tids};

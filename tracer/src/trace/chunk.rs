@@ -1,0 +1,75 @@
+//! From the stored bytes of one chunk to its records.
+
+use serde::de::DeserializeOwned;
+
+use super::format::{Capped, ChunkHeader, ChunkKind, IndexEntry, MAX_INDEX, MAX_STACK_FRAMES};
+use super::records::{End, FrameRecord, LockRecord, Meta, StackRecord, ThreadRecord, Totals, Wait};
+use super::waits::WaitBlock;
+
+/// The content of one intact chunk.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Chunk {
+    /// Replaces earlier metadata.
+    Meta(Box<Meta>),
+    /// Locks that later waits name.
+    Locks(Vec<LockRecord>),
+    /// Threads that later waits name; replace earlier ones of the same index.
+    Threads(Vec<ThreadRecord>),
+    /// Frames that later stacks name.
+    Frames(Vec<FrameRecord>),
+    /// Stacks that later waits name.
+    Stacks(Vec<StackRecord>),
+    /// Waits.
+    Waits(Vec<Wait>),
+    /// Replaces earlier totals.
+    Totals(Box<Totals>),
+    /// The recording was ended in order.
+    End(End),
+}
+
+/// What a chunk decodes to.
+pub(super) enum Decoded {
+    Chunk(Chunk),
+    Index(Vec<IndexEntry>),
+    Unknown,
+}
+
+/// Decodes stored bytes whose checksum is right; the error says why they can't be.
+pub(super) fn decode(header: &ChunkHeader, stored: &[u8]) -> Result<Decoded, String> {
+    let Some(kind) = ChunkKind::from_u32(header.kind) else { return Ok(Decoded::Unknown) };
+    let raw = zstd::bulk::decompress(stored, header.raw_len as usize)
+        .map_err(|e| format!("cannot be decompressed to {} bytes ({e})", header.raw_len))?;
+    if raw.len() != header.raw_len as usize {
+        return Err(format!("holds {} bytes and should hold {}", raw.len(), header.raw_len));
+    }
+    Ok(Decoded::Chunk(match kind {
+        ChunkKind::Meta => Chunk::Meta(json(&raw)?),
+        ChunkKind::Locks => Chunk::Locks(postcard_value::<Capped<_>>(&raw)?.0),
+        ChunkKind::Threads => Chunk::Threads(json::<Capped<_>>(&raw)?.0),
+        ChunkKind::Frames => Chunk::Frames(postcard_value::<Capped<_>>(&raw)?.0),
+        ChunkKind::Stacks => {
+            let stacks = postcard_value::<Capped<StackRecord>>(&raw)?.0;
+            if stacks.iter().any(|stack| stack.frames.len() > MAX_STACK_FRAMES) {
+                return Err(format!("holds a stack of more than {MAX_STACK_FRAMES} frames"));
+            }
+            Chunk::Stacks(stacks)
+        }
+        ChunkKind::Waits => {
+            let block: WaitBlock = postcard_value(&raw)?;
+            Chunk::Waits(block.waits().ok_or("its columns don't fit together")?)
+        }
+        ChunkKind::Totals => Chunk::Totals(json(&raw)?),
+        ChunkKind::End => Chunk::End(json(&raw)?),
+        ChunkKind::Index => {
+            return Ok(Decoded::Index(postcard_value::<Capped<_, MAX_INDEX>>(&raw)?.0));
+        }
+    }))
+}
+
+fn json<T: DeserializeOwned>(raw: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(raw).map_err(|e| format!("cannot be decoded ({e})"))
+}
+
+fn postcard_value<T: DeserializeOwned>(raw: &[u8]) -> Result<T, String> {
+    postcard::from_bytes(raw).map_err(|e| format!("cannot be decoded ({e})"))
+}

@@ -1,0 +1,21 @@
+//! The `.lockwatt` file: what is in it ([`records`]), how it is laid out ([`mod@format`]), and the
+//! streaming [`writer`] and [`reader`].
+//!
+//! The file is append-only. Whatever complete chunk reached the disk is readable, also after the
+//! recorder was killed, and one damaged chunk costs that chunk alone.
+
+pub mod chunk;
+pub mod contents;
+pub mod format;
+mod keep;
+pub mod reader;
+pub mod records;
+mod rescue;
+mod resync;
+pub mod waits;
+pub mod writer;
+
+pub use chunk::Chunk;
+pub use contents::{Condition, Trace};
+pub use reader::{ReadError, TraceReader};
+pub use writer::{TraceWriter, WriteError};

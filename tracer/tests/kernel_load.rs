@@ -1,0 +1,149 @@
+//! Ring 3: the programs against the running kernel.
+
+use std::time::Duration;
+
+use tracer::cpython::{Detected, Namer, detect};
+use tracer::probe::{Hooks, LoadError, Settings, load};
+use tracer::record::{Attached, Session, StopWhen, attach};
+use tracer::target::{Process, tids};
+use tracer::trace::records::{Meta, Options, Target};
+use tracer::units::{Ns, Pid};
+
+#[expect(dead_code, reason = "each test binary uses its own part")]
+#[path = "support/live.rs"]
+mod live;
+
+use live::{Workload, number};
+
+fn attached(pid: Pid, settings: &Settings) -> (Attached, Namer) {
+    let mut namer = Namer::new(pid);
+    let process = Process::open(pid).expect("alive");
+    match detect(&process).expect("readable") {
+        Detected::Interpreter(python) => namer.set_interpreter(pid, Some(*python)),
+        other => panic!("{other:?}"),
+    }
+    (attach(settings, &namer).expect("attaches"), namer)
+}
+
+#[test]
+fn every_program_loads_and_attaches_here() {
+    let _alone = live::alone();
+    let settings = Settings::new(Pid(std::process::id()), Ns(0), Hooks::Syscall);
+    let results = load(&settings).expect("maps").attach_each();
+    assert!(results.len() >= 8);
+    for (spec, state) in results {
+        assert!(state.attached, "{} ({}): {:?}", spec.name, spec.hook, state.reason);
+    }
+}
+
+#[test]
+fn a_refused_required_program_is_named_with_its_hook() {
+    let _alone = live::alone();
+    let own = Pid(std::process::id());
+    let without = |name, hooks| {
+        let settings = Settings { without: Some(name), ..Settings::new(own, Ns(0), hooks) };
+        load(&settings)
+            .expect("maps")
+            .attach(|_| Ok::<(), LoadError>(()))
+            .map(|(loaded, _)| loaded.programs)
+    };
+    let error = without("lw_waking", Hooks::Sched).expect_err("required").to_string();
+    assert!(error.contains("lw_waking") && error.contains("sched_waking"), "{error}");
+    let error = without("lw_switch", Hooks::Sched).expect_err("no stand-in").to_string();
+    assert!(error.contains("--hooks syscall"), "{error}");
+    let programs = without("lw_switch", Hooks::Syscall).expect("the stand-in");
+    let state = |name| programs.iter().find(|program| program.name == name).expect(name);
+    assert!(!state("lw_switch").attached && state("lw_switch").reason.is_some());
+    assert!(state("lw_switch_sys").attached);
+}
+
+/// The count of futex switch-outs, before any stitching, against the kernel's own count of
+/// voluntary context switches of the same threads: in this load they sleep nowhere else.
+#[test]
+fn futex_switches_agree_with_voluntary_context_switches() {
+    let _alone = live::alone();
+    let storm = Workload::start("3.14t", "short_storm", &[]);
+    let pid = Pid(storm.pid());
+    std::thread::sleep(Duration::from_millis(500));
+    let (Attached { loaded, maps, .. }, _) =
+        attached(pid, &Settings::new(pid, Ns(10_000), Hooks::Sched));
+    let counted = || -> u64 { maps.threads().iter().map(|(_, state)| state.futex_switches).sum() };
+    let (counted_before, before) = (counted(), voluntary_switches(pid));
+    std::thread::sleep(Duration::from_secs(3));
+    let (counted_after, after) = (counted(), voluntary_switches(pid));
+    drop(loaded);
+    let (counted, switches) = (counted_after - counted_before, after - before);
+    assert!(switches > 10_000, "no storm: {switches} voluntary switches");
+    let off = counted.abs_diff(switches);
+    assert!(off * 50 <= switches, "{counted} futex switch-outs, {switches} voluntary switches");
+    println!("{counted} futex switch-outs, {switches} voluntary context switches");
+}
+
+fn voluntary_switches(pid: Pid) -> u64 {
+    let of = |tid: tracer::units::Tid| -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/task/{}/status", pid.0, tid.0));
+        let status = status.expect("alive");
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.expect("a count").trim().parse().expect("a number")
+    };
+    tids(pid).expect("alive").into_iter().map(of).sum()
+}
+
+/// With `--hooks syscall` every switch-out has its arguments from both forms.
+#[test]
+fn both_forms_give_the_same_arguments() {
+    let _alone = live::alone();
+    let load = Workload::start("3.14t", "three_locks", &[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let trace = folder.path().join("t.lockwatt");
+    live::record(load.pid(), "3s", &trace, &["--hooks", "syscall", "--min-wait", "0"]);
+    let report = live::report(&trace);
+    let completeness = &report["completeness"];
+    let stats = &report["recording"]["counters"];
+    assert_eq!(stats["arguments_mismatch"], 0, "{stats:#}");
+    assert!(number(&stats["arguments_match"]) > 1_000, "{stats:#}");
+    let syscalls = &report["recording"]["syscalls"];
+    let spun: u64 = report["locks"]
+        .as_array()
+        .expect("locks")
+        .iter()
+        .map(|lock| number(&lock["spins"]))
+        .sum::<u64>()
+        + number(&completeness["spins_unattributed"]);
+    assert_eq!(spun, number(&syscalls["yields"]), "every yield is on a lock or unattributed");
+}
+
+/// The fallback for old kernels sees the same waits as the default form, on the same run.
+#[test]
+fn the_system_call_form_agrees_with_the_default_form() {
+    let _alone = live::alone();
+    let load = Workload::start("3.14t", "long_waits", &["--busy"]);
+    let pid = Pid(load.pid());
+    std::thread::sleep(Duration::from_millis(300));
+    let folder = tempfile::tempdir().expect("a folder");
+    let (default, fallback) =
+        (folder.path().join("default.lockwatt"), folder.path().join("fallback.lockwatt"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| live::record(pid.0, "4s", &default, &["--min-wait", "0"]));
+        let mut settings = Settings::new(pid, Ns(0), Hooks::Syscall);
+        settings.without = Some("lw_switch");
+        let (attached, namer) = attached(pid, &settings);
+        let meta = Meta {
+            target: Target { pid, ..Target::default() },
+            options: Options { hooks: "syscall".to_owned(), ..Options::default() },
+            ..Meta::default()
+        };
+        let file = std::fs::File::create(&fallback).expect("a file");
+        let session = Session::begin(attached, namer, meta, file).expect("begins");
+        let stop = StopWhen { after: Some(Duration::from_secs(4)), own_child: false, quiet: true };
+        session.run(stop, || Ok(())).expect("records");
+    });
+    let (default, fallback) = (live::report(&default), live::report(&fallback));
+    let rate = |report: &serde_json::Value| {
+        let lock = live::lock_at(report, load.object("lock"));
+        assert_eq!(lock["kind"], "lock");
+        number(&lock["wait_ns"]) as f64 / number(&report["recording"]["duration_ns"]) as f64
+    };
+    let ratio = rate(&fallback) / rate(&default);
+    assert!((0.97..1.03).contains(&ratio), "waited per second: fallback / default = {ratio:.3}");
+}

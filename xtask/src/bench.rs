@@ -1,0 +1,47 @@
+//! `cargo xtask bench`: benchmarks that need an interpreter.
+
+use anyhow::Result;
+
+use crate::{interpreters, process, setup};
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask bench perturbation
+  cargo xtask bench perturbation -- --help     what the benchmark itself takes")]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(clap::Subcommand)]
+enum Bench {
+    /// How much tracing slows the traced program down, against other tracers
+    Perturbation {
+        /// Passed on to the benchmark
+        #[arg(last = true)]
+        rest: Vec<String>,
+    },
+    /// What walking a Python stack costs in the kernel, per interpreter and depth
+    Walk {
+        /// Passed on to the benchmark
+        #[arg(last = true)]
+        rest: Vec<String>,
+    },
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let (name, rest, versions): (_, _, &[&str]) = match &arguments.bench {
+        Bench::Perturbation { rest } => ("perturbation", rest, &["3.14t"]),
+        Bench::Walk { rest } => ("walk", rest, interpreters::ALL),
+    };
+    setup::quietly()?;
+    // The same profile as `cargo build`: what is measured is the kernel side, which is optimised
+    // in every profile.
+    let bench = ["bench", "--profile", "dev", "-p", "tracer", "--bench", name, "--"];
+    let mut bench = process::cargo(bench);
+    bench.args(rest);
+    for (version, path) in interpreters::find(versions)? {
+        bench.env(interpreters::variable(&version), path);
+    }
+    process::show("the benchmark", &mut bench)
+}
