@@ -213,18 +213,63 @@ fn threads_of_another_pid_namespace_have_stacks() {
         let trace = folder.path().join("t.lockwatt");
         record(load.only_child(), "3s", &trace, &[]);
         let report = report(&trace);
-        let missing = number(&report["completeness"]["stacks_missing"]["no_thread_state"]
-            .as_u64()
-            .unwrap_or(0)
-            .into());
-        assert_eq!(missing, 0, "{version}");
+        let missing = &report["completeness"]["stacks_missing"]["no_thread_state"];
+        assert_eq!(missing.as_u64().unwrap_or(0), 0, "{version}: {missing}");
         let sites: Vec<_> = report["sites"].as_array().expect("sites").iter().collect();
         let names = |wanted: &str| sites.iter().any(|site| site["function"] == wanted);
         assert!(names("use_dict") && names("use_lock"), "{version}: {sites:#?}");
     }
 }
 
+/// Two subinterpreters with a GIL each (PEP 684), and three threads that share it.
 const SUBINTERPRETERS: &str = "
 import json, threading
 import _interpreters
-fight = 
+FIGHT = '''
+import threading
+class Tree_NUMBER:
+    def __init__(self, depth):
+        self.sides = [Tree_NUMBER(depth - 1), Tree_NUMBER(depth - 1)] if depth else []
+def compute_NUMBER():
+    while True:
+        Tree_NUMBER(5)
+for _ in range(2):
+    threading.Thread(target=compute_NUMBER).start()
+compute_NUMBER()
+'''
+for number in range(2):
+    text = FIGHT.replace('NUMBER', str(number))
+    arguments = (_interpreters.create(), text)
+    threading.Thread(target=_interpreters.exec, args=arguments, daemon=True).start()
+print(json.dumps({}), flush=True)
+threading.Event().wait()
+";
+
+#[test]
+fn threads_of_subinterpreters_have_stacks_and_a_gil_each() {
+    let _alone = live::alone();
+    for version in ["3.13", "3.14", "3.15"] {
+        let load = Workload::inline(version, SUBINTERPRETERS);
+        let seven = || tracer::target::tids(tracer::units::Pid(load.pid())).expect("alive").len();
+        live::until("all threads run", || seven() == 7);
+        let folder = tempfile::tempdir().expect("a folder");
+        let trace = folder.path().join("t.lockwatt");
+        record(load.pid(), "3s", &trace, &[]);
+        let report = report(&trace);
+        let gil_of = |number: u32| {
+            let gils = report["locks"].as_array().expect("locks").iter().filter(|lock| {
+                let sites = lock["waiters"].as_array().expect("sites");
+                let ours = format!("_{number}");
+                let in_it =
+                    |site: &Value| site["function"].as_str().is_some_and(|f| f.contains(&ours));
+                lock["kind"] == "gil" && sites.iter().any(in_it)
+            });
+            let addresses: Vec<_> = gils.map(|lock| lock["address"].clone()).collect();
+            assert_eq!(addresses.len(), 1, "{version} {number}: {addresses:?}");
+            addresses
+        };
+        assert_ne!(gil_of(0), gil_of(1), "{version}");
+        let missing = &report["completeness"]["stacks_missing"]["no_thread_state"];
+        assert_eq!(missing.as_u64().unwrap_or(0), 0, "{version}: {missing}");
+    }
+}
