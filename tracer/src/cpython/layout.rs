@@ -101,7 +101,7 @@ pub struct GilLayout {
 
 impl Layout {
     /// The layout of a live interpreter. 3.13 and later tell it themselves; 3.11 and 3.12 are
-    /// tables derived from their headers (docs/hooks.md says how).
+    /// tables; `scripts/derive_layouts.py` derives them from their headers.
     ///
     /// # Errors
     /// [`LayoutError`] if the version is unknown or its table is not there.
