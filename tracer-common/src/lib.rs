@@ -19,7 +19,7 @@ pub use event::{
 };
 pub use shape::{FutexIdentity, Shape};
 pub use stack::{NoStack, RawFrame, StackConfig, StackEvent, ThreadStateAddress, WalkEnd};
-pub use thread::{InitialWait, SpinKey, SpinSite, SpinTotals, ThreadState};
+pub use thread::{InitialWait, QuickState, SpinKey, SpinSite, SpinTotals, ThreadState};
 
 /// Marks plain `#[repr(C)]` data as readable from and writable to BPF maps.
 macro_rules! plain_data {

@@ -131,6 +131,32 @@ pub struct ThreadState {
     pub syscall: SyscallState,
 }
 
+/// Slots of [`QuickState`], a power of two.
+pub const QUICK_SLOTS: u32 = 8192;
+
+/// What the most frequent switches look at, of one thread: a cache line in a table without hashing,
+/// at the thread's id modulo [`QUICK_SLOTS`]. A thread whose place is taken does without.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct QuickState {
+    /// Whose it is; 0: nobody's.
+    pub tid: u32,
+    /// 1: its next switch-in ends a futex wait.
+    pub asleep: u32,
+    /// [`Spin::sp`] of the spin under way; 0: none, or its register is not learned.
+    pub sp: u64,
+    /// [`Spin::lock`].
+    pub lock: u64,
+    /// Yields of that spin that [`Spin::yields`] has not yet.
+    pub yields: u64,
+    /// [`Spin::register`].
+    pub register: u32,
+    /// Always 0.
+    pub _pad: u32,
+    /// Always 0: one slot, one cache line.
+    pub _line: [u64; 3],
+}
+
 /// A wait that was under way when the recording began, as user space found it in `/proc`.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -182,6 +208,7 @@ plain_data!(
     SyscallState = 32,
     ThreadState = 392,
     InitialWait = 56,
+    QuickState = 64,
     SpinSite = 56,
     SpinTotals = 32,
 );

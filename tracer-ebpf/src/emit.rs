@@ -14,7 +14,7 @@ const BPF_RB_FORCE_WAKEUP: u64 = 2;
 const BPF_RB_AVAIL_DATA: u64 = 0;
 
 /// Waking the reader costs an interrupt on the target's CPU, so it happens only when the buffer
-/// fills up; otherwise the reader looks by itself every few tens of milliseconds.
+/// fills up; otherwise the reader looks by itself every 100 ms.
 #[inline(always)]
 fn wakeup() -> u64 {
     if EVENTS.query(BPF_RB_AVAIL_DATA) >= wake_bytes() {

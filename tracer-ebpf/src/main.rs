@@ -21,6 +21,8 @@ mod probes;
 #[cfg(target_arch = "bpf")]
 mod pystack;
 #[cfg(target_arch = "bpf")]
+mod quick;
+#[cfg(target_arch = "bpf")]
 mod registers;
 #[cfg(target_arch = "bpf")]
 mod spin;

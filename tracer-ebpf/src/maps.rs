@@ -2,9 +2,10 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
+use tracer_common::thread::QUICK_SLOTS;
 use tracer_common::{
-    DropReason, InitialWait, InterpreterConfig, Shape, ShapeTotals, SpinKey, SpinSite, SpinTotals,
-    StackConfig, Stat, SyscallTotals, ThreadState, ThreadStateAddress,
+    DropReason, InitialWait, InterpreterConfig, QuickState, Shape, ShapeTotals, SpinKey, SpinSite,
+    SpinTotals, StackConfig, Stat, SyscallTotals, ThreadState, ThreadStateAddress,
 };
 
 use crate::pystack::Walk;
@@ -17,6 +18,11 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 /// ones; `lw_fork` inserts those born later. Preallocated: `sched_switch` only looks up.
 #[map]
 pub(crate) static THREADS: HashMap<u32, ThreadState> = HashMap::with_max_entries(1024, 0);
+
+/// Thread id modulo the size -> its quick state. Slots are given by user space to the threads found
+/// at attach, and by `lw_fork`.
+#[map]
+pub(crate) static QUICK: Array<QuickState> = Array::with_max_entries(QUICK_SLOTS, 0);
 
 /// One all-zero state to insert from: a `ThreadState` is too large for the BPF stack.
 #[map]

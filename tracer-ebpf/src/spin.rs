@@ -12,6 +12,7 @@ use crate::globals::syscall_hooks;
 use crate::identify::object_type;
 use crate::maps::{SPIN_SITES, SPINS};
 use crate::pystack::{self, Frequent};
+use crate::quick;
 use crate::registers::Registers;
 use crate::task::{Task, now};
 use crate::user_memory::word;
@@ -19,8 +20,8 @@ use crate::user_memory::word;
 /// Parks that must have named a register's value before that register is believed.
 const LEARN_VOTES: u64 = 3;
 
-/// The current task is in `sched_yield`. A million of these a second is normal in a spin storm:
-/// the same loop on the same lock only counts.
+/// The current task is in `sched_yield`, and `quick` has not counted that. The same loop on the same
+/// lock only counts.
 #[inline(always)]
 pub(crate) fn on_yield(state: &mut ThreadState, registers: Registers, task: Task) {
     let sp = registers.sp();
@@ -33,7 +34,8 @@ pub(crate) fn on_yield(state: &mut ThreadState, registers: Registers, task: Task
         return;
     }
     let (now, exec_ns) = if syscall_hooks() == 0 { (now(), task.exec_ns()) } else { (0, 0) };
-    flush(state, now, exec_ns);
+    let tid = task.pid();
+    flush(tid, state, now, exec_ns);
     // System-call hooks call this with interrupts on, where no stack may be walked (`pystack`).
     state.spin.stack = if syscall_hooks() != 0 {
         NoStack::NotTaken as u64
@@ -64,6 +66,9 @@ pub(crate) fn on_yield(state: &mut ThreadState, registers: Registers, task: Task
         let register = site.register as u32;
         spin.register = register;
         spin.lock = registers.callee_saved(register);
+        if syscall_hooks() == 0 {
+            quick::begin_spin(tid, spin);
+        }
     }
 }
 
@@ -117,12 +122,13 @@ fn learn(state: &ThreadState, lock: u64) -> bool {
 /// By default no yield is timed by itself: between the first of them and now the thread did nothing
 /// but run and yield (whatever else it does flushes first), so what it did not run, it yielded.
 #[inline(always)]
-pub(crate) fn flush(state: &mut ThreadState, now: u64, exec_ns: u64) {
+pub(crate) fn flush(tid: u32, state: &mut ThreadState, now: u64, exec_ns: u64) {
     let spin = &mut state.spin;
     if spin.yields == 0 && spin.yielded_ns == 0 {
         return;
     }
     if syscall_hooks() == 0 {
+        spin.yields += quick::end_spin(tid);
         let ran = exec_ns.saturating_sub(spin.start_exec_ns);
         spin.yielded_ns = now.saturating_sub(spin.start_ns).saturating_sub(ran);
     }

@@ -17,6 +17,7 @@ use tracer::record::{Session, StopWhen, attach};
 use tracer::target::{Process, tids};
 use tracer::trace::records::{Meta, Options, Target};
 use tracer::units::{Ns, Pid};
+use tracer_common::StackConfig;
 
 const SETTLE: Duration = Duration::from_millis(100);
 
@@ -42,6 +43,9 @@ struct Args {
     /// often a second
     #[arg(long, default_value_t = 3000.0)]
     min_rate: f64,
+    /// Trace without walking Python stacks
+    #[arg(long)]
+    without_stacks: bool,
     /// Print every stretch
     #[arg(short, long)]
     verbose: bool,
@@ -115,7 +119,8 @@ fn rate(pid: Pid, stretch: Duration) -> Result<f64> {
 }
 
 /// The same under a whole recording: programs, recorder and trace file.
-fn traced_rate(pid: Pid, stretch: Duration, hooks: Hooks) -> Result<f64> {
+fn traced_rate(pid: Pid, stretch: Duration, args: &Args) -> Result<f64> {
+    let hooks = args.hooks;
     let process = Process::open(pid)?;
     let mut namer = Namer::new(pid);
     let Detected::Interpreter(python) = detect(&process)? else {
@@ -128,7 +133,10 @@ fn traced_rate(pid: Pid, stretch: Duration, hooks: Hooks) -> Result<f64> {
         options: Options { min_wait, hooks: hooks.name().to_owned(), ..Options::default() },
         ..Meta::default()
     };
-    let attached = attach(&Settings::new(pid, min_wait, hooks), &namer)?;
+    let mut attached = attach(&Settings::new(pid, min_wait, hooks), &namer)?;
+    if args.without_stacks {
+        attached.maps.set_stacks(&StackConfig::default())?;
+    }
     let session = Session::begin(attached, namer, meta, tempfile::tempfile()?)?;
     let (ready, is_ready) = mpsc::channel();
     let stop = StopWhen { after: Some(stretch + 2 * SETTLE), own_child: false, quiet: true };
@@ -158,7 +166,7 @@ fn main() -> Result<()> {
         if let Some(last) = last {
             untraced.push(before / last);
         }
-        let looked_at = traced_rate(storm.pid(), stretch, args.hooks)?;
+        let looked_at = traced_rate(storm.pid(), stretch, &args)?;
         let after = quiet()?;
         // The storm drifts, and flips between blocking and spinning for seconds at a time: the
         // geometric mean of the neighbours is what it would have done unwatched.
@@ -173,13 +181,14 @@ fn main() -> Result<()> {
     }
     eprintln!();
     println!(
-        "{} of {} threads, {} rounds of {} ms stretches, --hooks {}; untraced median {:.0} \
+        "{} of {} threads, {} rounds of {} ms stretches, --hooks {}{}; untraced median {:.0} \
          voluntary switches/s",
         args.workload,
         args.threads,
         args.rounds,
         args.stretch,
         args.hooks.name(),
+        if args.without_stacks { ", no stacks" } else { "" },
         median(&mut levels)
     );
     for (name, ratios) in

@@ -14,7 +14,7 @@ use crate::counters::{count, lost};
 use crate::globals::target_tgid;
 use crate::maps::{THREADS, ZERO_STATE};
 use crate::task::{Task, now};
-use crate::{emit, episode, pystack, spin};
+use crate::{emit, episode, pystack, quick, spin};
 
 /// A thread of the target begins.
 #[btf_tracepoint(function = "sched_process_fork")]
@@ -29,6 +29,7 @@ fn lw_fork(ctx: BtfTracePointContext) -> i32 {
             lost(DropReason::ThreadTableFull);
             warn!(&ctx, "thread {} is not traced: the table of threads is full", tid);
         }
+        quick::claim(tid);
         emit::thread(EVENT_THREAD_NEW, tid, now());
     } else if parent.tgid() == target_tgid() {
         count(Stat::ForkedChildren, 1);
@@ -58,8 +59,9 @@ fn lw_exit(ctx: BtfTracePointContext) -> i32 {
             episode::close(tid, state, 0);
             // A little behind: up to date at the last tick or switch.
             state.exit_exec_ns = task.exec_ns();
-            spin::flush(state, now, state.exit_exec_ns);
+            spin::flush(tid, state, now, state.exit_exec_ns);
         }
+        quick::release(tid);
         pystack::forget(tid);
         emit::thread(EVENT_THREAD_EXIT, tid, now);
     }

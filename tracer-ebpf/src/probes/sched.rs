@@ -5,7 +5,7 @@
 //! unsigned int prev_state)` (the last one from 5.18 on), `sched_waking(struct task_struct *p)`.
 //!
 //! Almost every switch of a free-threaded storm is a `sched_yield`, a million a second, so its path
-//! is the shortest: no clock, one lookup when a thread goes off the CPU, none when it comes back.
+//! is the shortest: no clock, and two looks into a table without hashing.
 
 use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
 use aya_ebpf::macros::btf_tracepoint;
@@ -23,7 +23,7 @@ use crate::maps::{INITIAL, THREADS};
 use crate::pystack::{self, Frequent};
 use crate::registers::{Registers, SYS_SCHED_YIELD};
 use crate::task::{Task, now};
-use crate::{episode, spin};
+use crate::{episode, quick, spin};
 
 /// `TASK_INTERRUPTIBLE` of `include/linux/sched.h`: how a futex wait sleeps
 /// (`futex_do_wait`, `kernel/futex/waitwake.c`). A fault or a stop signal sleeps otherwise.
@@ -66,15 +66,17 @@ fn switch<const REGISTERS: bool>(ctx: &BtfTracePointContext) -> i32 {
         }
     }
     if next.tgid() == target {
+        let tid = next.pid();
         // Only the end of a futex wait needs a look.
         let waited = !REGISTERS
             || syscall_hooks() != 0
-            || identify::is_futex(Registers::of(next.0).syscall());
+            || quick::is_asleep(tid)
+                .unwrap_or_else(|| identify::is_futex(Registers::of(next.0).syscall()));
         if waited {
             if time == 0 {
                 time = now();
             }
-            switch_in(next.pid(), time);
+            switch_in(tid, time);
         }
     }
     0
@@ -84,13 +86,16 @@ fn switch<const REGISTERS: bool>(ctx: &BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn yields(prev: Task) -> bool {
     let registers = Registers::of(prev.0);
-    let yields = registers.syscall() == SYS_SCHED_YIELD;
-    if yields {
-        if let Some(state) = thread_state(prev.pid()) {
+    if registers.syscall() != SYS_SCHED_YIELD {
+        return false;
+    }
+    let tid = prev.pid();
+    if !quick::counts_yield(tid, registers) {
+        if let Some(state) = thread_state(tid) {
             spin::on_yield(state, registers, prev);
         }
     }
-    yields
+    true
 }
 
 #[inline(always)]
@@ -115,7 +120,7 @@ fn switch_out<const REGISTERS: bool>(prev: Task, preempted: bool, task_state: u3
     if preempted || task_state == 0 {
         state.why = WHY_PREEMPTED;
         if syscall_hooks() == 0 {
-            spin::flush(state, now, prev.exec_ns());
+            spin::flush(tid, state, now, prev.exec_ns());
         } else if !preempted && in_yield::<REGISTERS>(prev, &state.syscall) {
             state.why = WHY_YIELD;
         }
@@ -125,16 +130,17 @@ fn switch_out<const REGISTERS: bool>(prev: Task, preempted: bool, task_state: u3
     if task_state & TASK_INTERRUPTIBLE != 0 {
         if let Some((wait, sp)) = futex_wait::<REGISTERS>(prev, &state.syscall) {
             state.why = WHY_FUTEX;
+            quick::set_asleep(tid, true);
             state.futex_switches += 1;
             identify::identify(&mut state.current, wait, sp);
             spin::on_park(state, state.current.lock);
-            spin::flush(state, now, prev.exec_ns());
+            spin::flush(tid, state, now, prev.exec_ns());
             episode::begin(tid, state, now);
             own_stack(prev, state, wait.timed, now);
             return;
         }
     }
-    spin::flush(state, now, prev.exec_ns());
+    spin::flush(tid, state, now, prev.exec_ns());
     episode::close(tid, state, 0);
 }
 
@@ -211,6 +217,7 @@ fn switch_in(tid: u32, now: u64) {
         _ => {}
     }
     state.why = WHY_RUNNING;
+    quick::set_asleep(tid, false);
     if syscall_hooks() != 0 {
         state.in_ns = now;
     }

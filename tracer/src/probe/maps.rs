@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya::{Ebpf, Pod};
+use tracer_common::thread::QUICK_SLOTS;
 use tracer_common::{
-    DropReason, InitialWait, InterpreterConfig, Shape, ShapeTotals, SpinKey, SpinTotals,
-    StackConfig, Stat, SyscallTotals, ThreadState, ThreadStateAddress,
+    DropReason, InitialWait, InterpreterConfig, QuickState, Shape, ShapeTotals, SpinKey,
+    SpinTotals, StackConfig, Stat, SyscallTotals, ThreadState, ThreadStateAddress,
 };
 
 use crate::trace::records::ShapeSums;
@@ -24,6 +25,7 @@ pub struct MapError {
 pub struct Maps {
     events: Option<RingBuf<MapData>>,
     threads: HashMap<MapData, u32, ThreadState>,
+    quick: Array<MapData, QuickState>,
     initial: HashMap<MapData, u32, InitialWait>,
     interpreter: Array<MapData, InterpreterConfig>,
     stack_config: Array<MapData, StackConfig>,
@@ -42,6 +44,7 @@ impl Maps {
         Ok(Self {
             events: Some(take(ebpf, "EVENTS")?),
             threads: take(ebpf, "THREADS")?,
+            quick: take(ebpf, "QUICK")?,
             initial: take(ebpf, "INITIAL")?,
             interpreter: take(ebpf, "INTERPRETER")?,
             stack_config: take(ebpf, "STACK_CONFIG")?,
@@ -67,6 +70,12 @@ impl Maps {
     pub fn add_thread(&mut self, tid: Tid, state: &ThreadState) -> Result<(), MapError> {
         /// `BPF_NOEXIST` of `include/uapi/linux/bpf.h`.
         const NO_EXIST: u64 = 1;
+        let slot = self.quick_slot(tid);
+        if slot.tid == 0 {
+            // Its first switch-in may be the end of a wait that is under way.
+            let slot = QuickState { tid: tid.0, asleep: 1, ..QuickState::default() };
+            self.quick.set(tid.0 % QUICK_SLOTS, slot, 0).map_err(failed("QUICK"))?;
+        }
         match self.threads.insert(tid.0, state, NO_EXIST) {
             Err(error) if self.thread(tid).is_none() => Err(failed("THREADS")(error)),
             _ => Ok(()),
@@ -76,13 +85,27 @@ impl Maps {
     /// A thread's state.
     #[must_use]
     pub fn thread(&self, tid: Tid) -> Option<ThreadState> {
-        self.threads.get(&tid.0, 0).ok()
+        let state = self.threads.get(&tid.0, 0).ok()?;
+        Some(self.with_quick_yields(tid, state))
+    }
+
+    fn quick_slot(&self, tid: Tid) -> QuickState {
+        self.quick.get(&(tid.0 % QUICK_SLOTS), 0).unwrap_or_default()
+    }
+
+    fn with_quick_yields(&self, tid: Tid, mut state: ThreadState) -> ThreadState {
+        let slot = self.quick_slot(tid);
+        if slot.tid == tid.0 {
+            state.spin.yields += slot.yields;
+        }
+        state
     }
 
     /// All threads and their states.
     #[must_use]
     pub fn threads(&self) -> Vec<(Tid, ThreadState)> {
-        self.threads.iter().flatten().map(|(tid, state)| (Tid(tid), state)).collect()
+        let all = self.threads.iter().flatten().map(|(tid, state)| (Tid(tid), state));
+        all.map(|(tid, state)| (tid, self.with_quick_yields(tid, state))).collect()
     }
 
     /// Forgets a dead thread.

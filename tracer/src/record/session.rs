@@ -24,8 +24,9 @@ use crate::trace::TraceWriter;
 use crate::trace::records::{End, Meta, Totals};
 use crate::units::{Monotonic, Ns, Pid};
 
-/// The ring buffer is looked at this often even if nobody says that it fills up.
-const DRAIN_EVERY: Duration = Duration::from_millis(20);
+/// The ring buffer is looked at this often even if nobody says that it fills up. Each look takes a
+/// CPU from the target, in a storm from one that holds a lock: seldom is better.
+const DRAIN_EVERY: Duration = Duration::from_millis(100);
 /// Counters and everything buffered go to the file this often: what `kill -9` can cost.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// A starting interpreter is looked for this often, at first and later.
