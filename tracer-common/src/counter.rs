@@ -38,11 +38,15 @@ pub enum DropReason {
     StackNotCode = 14,
     /// Such a walk met a code object that could not be read.
     StackCodeFault = 15,
+    /// The ring buffer was full: a native stack was lost.
+    RingFullNative = 16,
+    /// A native stack could not be read.
+    NativeStackFault = 17,
 }
 
 impl DropReason {
     /// How many reasons there are.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 18;
     /// Every reason with its name in the trace and in every output, in the order of its number.
     pub const ALL: [(Self, &'static str); Self::COUNT] = [
         (Self::RingFullWait, "ring_full_wait"),
@@ -61,6 +65,8 @@ impl DropReason {
         (Self::StackBadFrame, "stack_bad_frame"),
         (Self::StackNotCode, "stack_not_code"),
         (Self::StackCodeFault, "stack_code_fault"),
+        (Self::RingFullNative, "ring_full_native"),
+        (Self::NativeStackFault, "native_stack_fault"),
     ];
 }
 

@@ -13,6 +13,9 @@ pub const EVENT_EXEC: u32 = 4;
 /// A stack that was not sent before: [`crate::stack::StackEvent`].
 pub const EVENT_STACK: u32 = 5;
 
+/// A waiter's native stack: [`crate::stack::NativeEvent`].
+pub const EVENT_NATIVE: u32 = 6;
+
 /// The wait was under way when the recording began: its start is the recording's.
 pub const WAIT_CLIPPED_START: u32 = 1 << 0;
 /// The wait was under way when the recording ended: its end is the recording's.
@@ -67,7 +70,9 @@ pub struct WaitEvent {
     pub waker_tid: u32,
     /// Id of the waiter's Python stack, or a [`crate::NoStack`] number.
     pub waiter_stack: u64,
-    /// The same of the waker's, at the moment of the waking.
+    /// Id of the waiter's native stack (`--native`), or a [`crate::NoStack`] number.
+    pub native_stack: u64,
+    /// The same as `waiter_stack` of the waker's, at the moment of the waking.
     pub waker_stack: u64,
     /// The same of the GIL's holder's, at the last link of a chain.
     pub holder_stack: u64,
@@ -109,4 +114,4 @@ pub struct ThreadEvent {
     pub comm: [u8; 16],
 }
 
-plain_data!(WaitEvent = 128, ThreadEvent = 32);
+plain_data!(WaitEvent = 136, ThreadEvent = 32);

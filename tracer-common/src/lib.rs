@@ -15,10 +15,13 @@ pub mod thread;
 pub use config::{InterpreterConfig, MAX_GILS};
 pub use counter::{DropReason, ShapeTotals, Stat, SyscallTotals};
 pub use event::{
-    EVENT_EXEC, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW, EVENT_WAIT, WaitEvent,
+    EVENT_EXEC, EVENT_NATIVE, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW, EVENT_WAIT,
+    WaitEvent,
 };
 pub use shape::{FutexIdentity, Shape};
-pub use stack::{NoStack, RawFrame, StackConfig, StackEvent, ThreadStateAddress, WalkEnd};
+pub use stack::{
+    NativeEvent, NoStack, RawFrame, StackConfig, StackEvent, ThreadStateAddress, WalkEnd,
+};
 pub use thread::{InitialWait, QuickState, SpinKey, SpinSite, SpinTotals, ThreadState};
 
 /// Marks plain `#[repr(C)]` data as readable from and writable to BPF maps.

@@ -211,6 +211,31 @@ pub struct StackEvent {
     pub end: u32,
 }
 
+/// Bytes of a native stack that are copied, from the stack pointer up.
+pub const NATIVE_BYTES: usize = 2048;
+
+/// A waiter's registers and the lower end of its native stack, for user space to unwind; the bytes
+/// follow.
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::Immutable))]
+#[repr(C)]
+pub struct NativeEvent {
+    /// [`crate::event::EVENT_NATIVE`].
+    pub event: u32,
+    /// The waiter.
+    pub tid: u32,
+    /// What a wait names it by, at least [`NoStack::COUNT`]; no two have the same.
+    pub id: u64,
+    /// Instruction pointer.
+    pub ip: u64,
+    /// Stack pointer: where the bytes begin.
+    pub sp: u64,
+    /// Frame pointer, if the code uses one.
+    pub bp: u64,
+    /// Bytes that follow.
+    pub len: u64,
+}
+
 /// What tells a code object from a later one at the same address.
 #[must_use]
 #[inline(always)]
@@ -219,4 +244,10 @@ pub const fn code_check(qualname: u64, first_line: u32) -> u32 {
     (mixed >> 32) as u32
 }
 
-plain_data!(StackConfig = 168, ThreadStateAddress = 24, RawFrame = 16, StackEvent = 24,);
+plain_data!(
+    StackConfig = 168,
+    ThreadStateAddress = 24,
+    RawFrame = 16,
+    StackEvent = 24,
+    NativeEvent = 48,
+);

@@ -117,7 +117,9 @@ pub struct ThreadState {
     /// The waiter's Python stack in `chain`, or in the wait that begins: an id, or a
     /// [`crate::NoStack`] number.
     pub waiter_stack: u64,
-    /// The waker's at the last waking.
+    /// The waiter's native stack, likewise.
+    pub native_stack: u64,
+    /// The waker's Python stack at the last waking.
     pub waker_stack: u64,
     /// The GIL holder's at the last link of `chain`.
     pub holder_stack: u64,
@@ -206,7 +208,7 @@ plain_data!(
     Spin = 136,
     SpinKey = 16,
     SyscallState = 32,
-    ThreadState = 392,
+    ThreadState = 400,
     InitialWait = 56,
     QuickState = 64,
     SpinSite = 56,

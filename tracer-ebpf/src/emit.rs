@@ -57,6 +57,7 @@ pub(crate) fn wait(tid: u32, state: &ThreadState, waker_tid: u32) {
         (*event).episodes = chain.episodes;
         (*event).waker_tid = waker_tid;
         (*event).waiter_stack = state.waiter_stack;
+        (*event).native_stack = state.native_stack;
         (*event).waker_stack =
             if waker_tid == 0 { NoStack::NotTaken as u64 } else { state.waker_stack };
         (*event).holder_stack = state.holder_stack;
@@ -71,6 +72,12 @@ pub(crate) fn wait(tid: u32, state: &ThreadState, waker_tid: u32) {
 #[inline(always)]
 pub(crate) fn record(bytes: &[u8]) -> bool {
     EVENTS.output::<[u8]>(bytes, BPF_RB_FORCE_WAKEUP).is_ok()
+}
+
+/// A record of variable length that can wait.
+#[inline(always)]
+pub(crate) fn bulk(bytes: &[u8]) -> bool {
+    EVENTS.output::<[u8]>(bytes, wakeup()).is_ok()
 }
 
 /// A change in the life of a thread. Rare, and user space should look soon.

@@ -44,6 +44,7 @@ pub(crate) fn just_woken(state: &ThreadState, now: u64) -> bool {
 #[inline(always)]
 fn forget_stacks(state: &mut ThreadState, now: u64) {
     state.waiter_stack = NoStack::NotTaken as u64;
+    state.native_stack = NoStack::NotTaken as u64;
     if !just_woken(state, now) {
         state.waker_stack = NoStack::NotTaken as u64;
     }

@@ -25,6 +25,8 @@ globals! {
     min_wait_ns, MIN_WAIT_NS: u64 = 10_000;
     /// 1 if the system-call tracepoints are attached as well (`--hooks syscall`).
     syscall_hooks, SYSCALL_HOOKS: u32 = 0;
+    /// 1 if the waiters' native stacks are wanted (`--native`).
+    native_stacks, NATIVE_STACKS: u32 = 0;
     /// Bytes in the ring buffer from which the reader is woken at once.
     wake_bytes, WAKE_BYTES: u64 = 0;
     /// Offset of `pid` in `struct task_struct`.

@@ -8,6 +8,7 @@ use tracer_common::{
     SpinTotals, StackConfig, Stat, SyscallTotals, ThreadState, ThreadStateAddress,
 };
 
+use crate::native::NativeScratch;
 use crate::pystack::Walk;
 
 /// Records for user space (u).
@@ -50,6 +51,10 @@ pub(crate) static THREAD_STATES: HashMap<u32, ThreadStateAddress> =
 /// Scratch of a stack walk.
 #[map]
 pub(crate) static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(1, 0);
+
+/// Scratch of a copy of a native stack.
+#[map]
+pub(crate) static NATIVE: PerCpuArray<NativeScratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// Ids of the stacks that user space has. One that falls out is sent again.
 #[map]

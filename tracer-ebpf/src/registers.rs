@@ -62,6 +62,18 @@ impl Registers {
         self.word(const { [14, 13, 12, 7, 9, 8][N] })
     }
 
+    /// User instruction pointer.
+    #[inline(always)]
+    pub(crate) fn ip(self) -> u64 {
+        self.word(16)
+    }
+
+    /// User frame pointer, if the code uses one.
+    #[inline(always)]
+    pub(crate) fn bp(self) -> u64 {
+        self.word(4)
+    }
+
     /// User stack pointer.
     #[inline(always)]
     pub(crate) fn sp(self) -> u64 {

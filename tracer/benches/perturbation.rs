@@ -137,10 +137,11 @@ fn traced_rate(pid: Pid, stretch: Duration, args: &Args) -> Result<f64> {
     if args.without_stacks {
         attached.maps.set_stacks(&StackConfig::default())?;
     }
-    let session = Session::begin(attached, namer, meta, tempfile::tempfile()?)?;
     let (ready, is_ready) = mpsc::channel();
     let stop = StopWhen { after: Some(stretch + 2 * SETTLE), own_child: false, quiet: true };
+    let file = tempfile::tempfile()?;
     let recorder = std::thread::spawn(move || {
+        let session = Session::begin(attached, namer, meta, file)?;
         session.run(stop, move || ready.send(()).context("nobody waits"))
     });
     is_ready.recv().context("the recorder did not start")?;

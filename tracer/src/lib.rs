@@ -10,6 +10,7 @@ pub mod cli;
 pub mod cpython;
 pub mod fault;
 pub mod kernel;
+pub mod native;
 pub mod probe;
 pub mod record;
 pub mod render;

@@ -223,7 +223,7 @@ fn locks_and_threads_precede_their_waits_and_nothing_waits_for_the_end() {
             _ => continue,
         });
     }
-    assert_eq!(order[..4], [("locks", 7), ("threads", 4), ("frames", 12), ("stacks", 9)]);
+    assert_eq!(order[..4], [("locks", 7), ("threads", 4), ("frames", 13), ("stacks", 9)]);
     assert_eq!(order[4..], [("waits", 10); 100]);
 }
 

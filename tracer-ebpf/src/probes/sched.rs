@@ -23,7 +23,7 @@ use crate::maps::{INITIAL, THREADS};
 use crate::pystack::{self, Frequent};
 use crate::registers::{Registers, SYS_SCHED_YIELD};
 use crate::task::{Task, now};
-use crate::{episode, quick, spin};
+use crate::{episode, native, quick, spin};
 
 /// `TASK_INTERRUPTIBLE` of `include/linux/sched.h`: how a futex wait sleeps
 /// (`futex_do_wait`, `kernel/futex/waitwake.c`). A fault or a stop signal sleeps otherwise.
@@ -154,6 +154,7 @@ fn own_stack(prev: Task, state: &mut ThreadState, timed: bool, now: u64) {
     let no_waker = goes_on || (timed && !gil) || episode::just_woken(state, now);
     if no_waker && state.waiter_stack < u64::from(NoStack::COUNT) {
         state.waiter_stack = pystack::of_task(prev, now);
+        state.native_stack = native::of_task(prev, now);
     }
     if gil && goes_on {
         let holder = pystack::of_holder(prev, state.current.lock, now);
@@ -237,6 +238,9 @@ fn both_stacks(waiter: Task, waker: Task, state: &mut ThreadState, now: u64) {
     }
     if state.waiter_stack < u64::from(NoStack::COUNT) {
         state.waiter_stack = pystack::of_task(waiter, now);
+        if !short {
+            state.native_stack = native::of_task(waiter, now);
+        }
     }
     state.waker_stack = pystack::of_task(waker, now);
 }

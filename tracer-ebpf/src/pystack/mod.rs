@@ -25,6 +25,8 @@ use crate::task::Task;
 /// Walks for a reason that can be very frequent, per second, CPU and reason: at some microseconds
 /// each that is a few per cent of a CPU at most.
 const SHORT_WALKS_PER_SECOND: u64 = 4_000;
+/// Native stacks likewise: 2 KiB each, and unwound one by one.
+const NATIVE_COPIES_PER_SECOND: u64 = 1_000;
 /// So many of them at once.
 const SHORT_WALKS_BURST: u64 = 50;
 
@@ -75,23 +77,29 @@ pub(crate) enum Frequent {
     ShortWait = 0,
     /// A run of yields.
     Yields = 1,
+    /// A copy of a native stack.
+    Native = 2,
 }
 
 impl Frequent {
-    pub(super) const COUNT: usize = 2;
+    pub(super) const COUNT: usize = 3;
 }
 
 /// Whether one more such walk may be made on this CPU now.
 #[inline(always)]
 pub(crate) fn affordable(why: Frequent, now: u64) -> bool {
-    const COST_NS: u64 = 1_000_000_000 / SHORT_WALKS_PER_SECOND;
+    let per_second = match why {
+        Frequent::ShortWait | Frequent::Yields => SHORT_WALKS_PER_SECOND,
+        Frequent::Native => NATIVE_COPIES_PER_SECOND,
+    };
+    let cost_ns = 1_000_000_000 / per_second;
     let Some(walk) = WALK.get_ptr_mut(0) else { return false };
     // SAFETY: this CPU's value; the programs that use it run with interrupts off.
     let paid_until = unsafe { &mut (*walk).paid_until_ns[why as usize] };
     let from = if *paid_until > now { *paid_until } else { now };
-    let affordable = from - now < SHORT_WALKS_BURST * COST_NS;
+    let affordable = from - now < SHORT_WALKS_BURST * cost_ns;
     if affordable {
-        *paid_until = from + COST_NS;
+        *paid_until = from + cost_ns;
     }
     affordable
 }

@@ -59,12 +59,14 @@ impl StackTable {
         }
     }
 
-    /// Where a side of a wait was: its leaf frame.
+    /// Where a side of a wait was: its innermost Python frame, or a native one if it has no other.
     #[must_use]
     pub fn site(&self, side: SideStack) -> Site {
         match self.stack(side) {
             Ok(stack) => {
-                let leaf = stack.frames.first().copied().unwrap_or_default();
+                let is_python = |at: &&FrameIndex| self.frame(**at).is_none_or(|f| !f.native);
+                let python = stack.frames.iter().find(is_python);
+                let leaf = python.or(stack.frames.first()).copied().unwrap_or_default();
                 // Without the record of its leaf a stack says nothing about where it was.
                 if !self.frames.contains_key(&leaf) {
                     return Site::StackLost;

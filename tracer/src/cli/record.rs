@@ -46,6 +46,10 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t)]
     hooks: Hooks,
 
+    /// Name the C functions that Python code waits in, and the modules that own futexes
+    #[arg(long)]
+    native: bool,
+
     /// Size of the buffer between kernel and recorder, in KiB: a power of two
     #[arg(long, value_name = "KIB", default_value_t = DEFAULT_RING_BYTES / 1024,
           value_parser = buffer_kib)]
@@ -65,6 +69,7 @@ EXAMPLES
   lockwatt record -p 4242                        until Ctrl-C, into lockwatt-4242.lockwatt
   lockwatt record -p 4242 -d 10s -o t.lockwatt   for ten seconds
   lockwatt record --min-wait 0 -p 4242           with a record for every wait, however short
+  lockwatt record --native -p 4242               with the C functions above the Python ones
   lockwatt record -- python3 app.py --port 80    a command, from its first instruction
   lockwatt record -p 4242 -o - | ssh host 'cat > t.lockwatt'";
 
@@ -176,6 +181,7 @@ fn record(
     ready: impl FnOnce() -> Result<()>,
 ) -> Result<Finished> {
     let mut settings = Settings::new(meta.target.pid, meta.options.min_wait, args.hooks);
+    settings.native = args.native;
     settings.ring_bytes = args.buffer * 1024;
     let attached = match attach(&settings, &namer) {
         Ok(attached) => attached,
@@ -215,6 +221,7 @@ fn new_meta(args: &Args, pid: Pid) -> Meta {
         options: Options {
             min_wait: Ns(u64::try_from(args.min_wait.as_nanos()).unwrap_or(u64::MAX)),
             hooks: args.hooks.name().to_owned(),
+            native: args.native,
             ..Options::default()
         },
         ..Meta::default()

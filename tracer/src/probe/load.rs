@@ -28,6 +28,8 @@ pub struct Settings {
     pub max_threads: u32,
     /// A program to do without, as if the kernel had refused it (to test the fallbacks).
     pub without: Option<&'static str>,
+    /// Copy the waiters' native stacks.
+    pub native: bool,
 }
 
 /// Default size of the ring buffer: some 80,000 waits.
@@ -45,6 +47,7 @@ impl Settings {
             hooks,
             ring_bytes: DEFAULT_RING_BYTES,
             max_threads: DEFAULT_MAX_THREADS,
+            native: false,
             without: None,
         }
     }
@@ -121,6 +124,7 @@ fn create(settings: &Settings, offsets: TaskOffsets) -> Result<Ebpf, LoadError> 
         .override_global("TARGET_TGID", &settings.target.0, true)
         .override_global("MIN_WAIT_NS", &settings.min_wait.0, true)
         .override_global("SYSCALL_HOOKS", &syscall_hooks, true)
+        .override_global("NATIVE_STACKS", &u32::from(settings.native), true)
         .override_global("WAKE_BYTES", &wake_bytes, true)
         .override_global("TASK_PID", &offsets.pid, true)
         .override_global("TASK_TGID", &offsets.tgid, true)

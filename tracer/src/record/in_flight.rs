@@ -89,6 +89,7 @@ fn event(tid: Tid, chain: &Chain, state: &ThreadState) -> WaitEvent {
         flags: chain.flags | state.holder_flags,
         episodes: chain.episodes,
         waiter_stack: state.waiter_stack,
+        native_stack: state.native_stack,
         holder_stack: state.holder_stack,
         holder_ns_tid: state.holder_ns_tid,
         ..WaitEvent::default()

@@ -5,19 +5,22 @@ use std::fs::File;
 
 use tracer_common::event::{ThreadEvent, WAIT_CLIPPED_START, WaitEvent};
 use tracer_common::{
-    EVENT_EXEC, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW, EVENT_WAIT, InitialWait, NoStack,
-    SpinKey, SpinTotals, ThreadState, WalkEnd,
+    EVENT_EXEC, EVENT_NATIVE, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW, EVENT_WAIT,
+    InitialWait, NoStack, SpinKey, SpinTotals, ThreadState, WalkEnd,
 };
 use zerocopy::FromBytes;
 
 use super::in_flight::remainder;
 use super::locks::Locks;
+use super::natives::Natives;
 use super::stacks::Stacks;
 use super::thread_ids::ThreadIds;
 use super::threads::Threads;
 use crate::cpython::Namer;
 use crate::probe::{Hooks, Maps};
-use crate::trace::records::{Class, LockRecord, ShapeSums, SideStack, SpinSums, Totals, Wait};
+use crate::trace::records::{
+    Class, Kind, LockRecord, ShapeSums, SideStack, SpinSums, Totals, Wait,
+};
 use crate::trace::writer::{TraceWriter, WriteError};
 use crate::units::{Address, LockIndex, Monotonic, Ns, Pid, Tid};
 
@@ -52,6 +55,8 @@ pub(super) struct Intake {
     pid: Pid,
     locks: Locks,
     stacks: Stacks,
+    /// With `--native`.
+    natives: Option<Natives>,
     start: Monotonic,
     min_wait: Ns,
     hooks: Hooks,
@@ -70,6 +75,7 @@ impl Intake {
         start: Monotonic,
         min_wait: Ns,
         hooks: Hooks,
+        native: bool,
     ) -> Self {
         Self {
             namer,
@@ -80,6 +86,7 @@ impl Intake {
             pid,
             locks: Locks::default(),
             stacks: Stacks::default(),
+            natives: native.then(|| Natives::new(pid)),
             start,
             min_wait,
             hooks,
@@ -114,6 +121,11 @@ impl Intake {
                     self.malformed += 1;
                 }
             }
+            EVENT_NATIVE => {
+                if !self.natives.as_mut().is_some_and(|natives| natives.take(bytes, &self.namer)) {
+                    self.malformed += 1;
+                }
+            }
             EVENT_THREAD_NEW | EVENT_THREAD_EXIT | EVENT_EXEC => {
                 match ThreadEvent::read_from_prefix(bytes) {
                     Ok((event, _)) => return Ok(self.thread(&event, maps)),
@@ -139,6 +151,9 @@ impl Intake {
                 self.locks.forget();
                 self.stacks.forget();
                 self.thread_ids.forget();
+                if let Some(natives) = &mut self.natives {
+                    natives.forget(self.pid);
+                }
                 return Taken::Exec;
             }
         }
@@ -154,11 +169,24 @@ impl Intake {
     }
 
     fn wait_at(&mut self, event: &WaitEvent, waiter_stack: SideStack) -> Result<(), WriteError> {
-        let threads = &self.threads;
-        let (lock, new) = self
-            .locks
-            .of_wait(&event.identity(), &mut self.namer, |tid| threads.is_known(Tid(tid)));
+        let native = match &mut self.natives {
+            Some(natives) => natives.of_wait(event.native_stack),
+            None => Vec::new(),
+        };
+        let (threads, natives) = (&self.threads, &mut self.natives);
+        let name = |namer: &mut Namer| {
+            let mut name = namer.name(&event.identity(), |tid| threads.is_known(Tid(tid)));
+            if name.kind == Kind::Futex
+                && let Some(natives) = natives
+                && let Some(owner) = natives.owner(name.lock, &native, namer)
+            {
+                name.name = format!("{} of {owner}", name.name);
+            }
+            name
+        };
+        let (lock, new) = self.locks.of_wait(&event.identity(), &mut self.namer, name);
         self.write_lock(new)?;
+        let waiter_stack = self.stacks.with_native(waiter_stack, native, &mut self.writer)?;
         let mut wait = Wait {
             thread: self.threads.index(Tid(event.tid)),
             lock,

@@ -30,12 +30,12 @@ pub(super) struct Locks {
 }
 
 impl Locks {
-    /// The lock behind a futex wait, and its record if it is new.
+    /// The lock behind a futex wait, and its record if it is new. `name` is asked if it may be.
     pub(super) fn of_wait(
         &mut self,
         id: &FutexIdentity,
         namer: &mut Namer,
-        is_thread: impl Fn(u32) -> bool,
+        name: impl FnOnce(&mut Namer) -> LockName,
     ) -> (LockIndex, Option<LockRecord>) {
         let shape = Shape::from_u32(id.shape).unwrap_or(Shape::Futex);
         let parked = matches!(shape, Shape::Object | Shape::Parked);
@@ -47,7 +47,7 @@ impl Locks {
             has_park_arg: parked && id.park_arg != 0,
             val: if shape == Shape::Join { id.val } else { 0 },
         };
-        self.intern(seen, |namer| namer.name(id, is_thread), namer)
+        self.intern(seen, name, namer)
     }
 
     /// A lock that was spun on, of which only the address is known.
@@ -58,7 +58,7 @@ impl Locks {
         namer: &mut Namer,
     ) -> (LockIndex, Option<LockRecord>) {
         let id = namer.parked_identity(lock, object_type);
-        self.of_wait(&id, namer, |_| false)
+        self.of_wait(&id, namer, |namer| namer.name(&id, |_| false))
     }
 
     /// What waiting for a lock means.

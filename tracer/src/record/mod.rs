@@ -5,6 +5,7 @@ mod in_flight;
 mod intake;
 mod kernel_log;
 mod locks;
+mod natives;
 mod output;
 mod session;
 mod stacks;

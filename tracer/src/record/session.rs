@@ -108,8 +108,15 @@ impl Session {
         let mut writer = TraceWriter::new(file)?;
         writer.meta(&meta)?;
         let hooks = attached.loaded.hooks;
-        let mut intake =
-            Intake::new(pid, namer, writer, attached.start, meta.options.min_wait, hooks);
+        let mut intake = Intake::new(
+            pid,
+            namer,
+            writer,
+            attached.start,
+            meta.options.min_wait,
+            hooks,
+            meta.options.native,
+        );
         for (tid, _) in attached.maps.threads() {
             intake.threads.index(tid);
         }

@@ -1,6 +1,8 @@
 //! Interning of Python stacks: the kernel side's ids, and stacks walked from outside, become
 //! frames and stacks of the trace. Names are read as soon as a stack is first seen.
 
+use std::rc::Rc;
+
 use rustc_hash::FxHashMap;
 use tracer_common::stack::MAX_FRAMES;
 use tracer_common::{NoStack, RawFrame, StackEvent, WalkEnd};
@@ -8,6 +10,7 @@ use zerocopy::FromBytes;
 
 use super::intake::Sink;
 use crate::cpython::{CodeNames, Namer, Place, Resolved};
+use crate::native::NativeFrame;
 use crate::trace::records::{FrameRecord, SideStack, StackRecord};
 use crate::trace::writer::WriteError;
 use crate::units::{FrameIndex, StackIndex};
@@ -17,6 +20,9 @@ const MAX_KEPT: usize = 1 << 20;
 /// What a frame is called whose code object was freed before its name was read.
 const GONE: &str = "[code gone]";
 
+/// Frames, leaf first, and a [`WalkEnd`] number.
+type Content = (Vec<FrameIndex>, u32);
+
 /// Stacks and frames by what was seen of them, and by what they turned out to be.
 #[derive(Debug, Default)]
 pub(super) struct Stacks {
@@ -24,8 +30,10 @@ pub(super) struct Stacks {
     /// `None`: a shim, which nobody shows.
     frames: FxHashMap<RawFrame, Option<FrameIndex>>,
     places: FxHashMap<Place, FrameIndex>,
+    natives: FxHashMap<NativeFrame, FrameIndex>,
     by_id: FxHashMap<u64, SideStack>,
-    by_content: FxHashMap<(Vec<FrameIndex>, u32), StackIndex>,
+    by_content: FxHashMap<Rc<Content>, StackIndex>,
+    contents: Vec<Rc<Content>>,
     /// Frames whose code object was gone.
     pub(super) gone: u64,
     /// Stacks beyond the limit.
@@ -85,7 +93,38 @@ impl Stacks {
             let why = if whole { NoStack::NoFrames } else { NoStack::Unreadable };
             return Ok(SideStack::Missing(why));
         }
-        let content = (indices, end);
+        self.stack((indices, end), writer)
+    }
+
+    /// A waiter's stack with the native frames on top that its Python code had called.
+    ///
+    /// # Errors
+    /// If the trace can't be written.
+    pub(super) fn with_native(
+        &mut self,
+        side: SideStack,
+        native: Vec<NativeFrame>,
+        writer: &mut Sink,
+    ) -> Result<SideStack, WriteError> {
+        let below = match side {
+            SideStack::Stack(index) => self.contents.get(index.0 as usize).map(Rc::clone),
+            SideStack::Missing(NoStack::NoFrames | NoStack::NoThreadState) => None,
+            // A reason that says more than half a stack would.
+            SideStack::Missing(_) => return Ok(side),
+        };
+        if native.is_empty() {
+            return Ok(side);
+        }
+        let mut frames = Vec::with_capacity(native.len());
+        for frame in native {
+            frames.push(self.native(frame, writer)?);
+        }
+        let end = below.as_ref().map_or(WalkEnd::Complete as u32, |below| below.1);
+        frames.extend(below.iter().flat_map(|below| &below.0));
+        self.stack((frames, end), writer)
+    }
+
+    fn stack(&mut self, content: Content, writer: &mut Sink) -> Result<SideStack, WriteError> {
         if let Some(&index) = self.by_content.get(&content) {
             return Ok(SideStack::Stack(index));
         }
@@ -94,9 +133,31 @@ impl Stacks {
             return Ok(SideStack::Missing(NoStack::Lost));
         }
         let index = StackIndex(next(self.by_content.len()));
-        writer.stack(StackRecord { index, frames: content.0.clone(), end })?;
+        writer.stack(StackRecord { index, frames: content.0.clone(), end: content.1 })?;
+        let content = Rc::new(content);
+        self.contents.push(Rc::clone(&content));
         self.by_content.insert(content, index);
         Ok(SideStack::Stack(index))
+    }
+
+    fn native(&mut self, frame: NativeFrame, writer: &mut Sink) -> Result<FrameIndex, WriteError> {
+        if let Some(&index) = self.natives.get(&frame) {
+            return Ok(index);
+        }
+        let index = self.next_frame();
+        writer.frame(FrameRecord {
+            index,
+            function: frame.function.clone(),
+            file: frame.module.clone(),
+            line: 0,
+            native: true,
+        })?;
+        self.natives.insert(frame, index);
+        Ok(index)
+    }
+
+    fn next_frame(&self) -> FrameIndex {
+        FrameIndex(next(self.places.len() + self.natives.len()))
     }
 
     /// The process is another program now: addresses mean other code.
@@ -138,12 +199,13 @@ impl Stacks {
         if let Some(&index) = self.places.get(&place) {
             return Ok(index);
         }
-        let index = FrameIndex(next(self.places.len()));
+        let index = self.next_frame();
         writer.frame(FrameRecord {
             index,
             function: place.function.clone(),
             file: place.file.clone(),
             line: place.line.unwrap_or(0),
+            native: false,
         })?;
         self.places.insert(place, index);
         Ok(index)

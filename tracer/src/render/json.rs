@@ -34,6 +34,7 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
             "hooks": meta.options.hooks,
             "sample_hz": meta.options.sample_hz,
             "uprobes": meta.options.uprobes,
+            "native": meta.options.native,
             "self_cost": summary.self_cost,
             "end": summary.end.as_ref().map(|end| &end.reason),
             "lockwatt": meta.lockwatt,

@@ -1,11 +1,12 @@
-//! Symbols of a mapped ELF file, at their addresses in the process.
+//! What a mapped ELF file says: symbols at their addresses in the process, unwind tables.
 
 use std::fs::File;
+use std::ops::Range;
 
 use object::elf::{ET_EXEC, PT_LOAD};
 use object::read::ReadCache;
 use object::read::elf::{ElfFile64, ProgramHeader};
-use object::{Endianness, Object, ObjectSymbol};
+use object::{Endianness, Object, ObjectSection, ObjectSymbol};
 
 use super::process::MappedFile;
 use crate::units::Address;
@@ -31,6 +32,89 @@ pub enum ElfError {
     },
 }
 
+type Elf<'a> = ElfFile64<'a, Endianness, &'a ReadCache<File>>;
+
+fn open(file: &MappedFile) -> Result<ReadCache<File>, ElfError> {
+    let handle = File::open(&file.open)
+        .map_err(|source| ElfError::Unreadable { path: file.path.display().to_string(), source })?;
+    Ok(ReadCache::new(handle))
+}
+
+fn parse<'a>(file: &MappedFile, cache: &'a ReadCache<File>) -> Result<Elf<'a>, ElfError> {
+    ElfFile64::parse(cache)
+        .map_err(|source| ElfError::Malformed { path: file.path.display().to_string(), source })
+}
+
+/// What is added to the file's own addresses.
+fn bias(elf: &Elf<'_>, file: &MappedFile) -> u64 {
+    let endian = elf.endian();
+    if elf.elf_header().e_type.get(endian) == ET_EXEC {
+        return 0;
+    }
+    let first = elf
+        .elf_program_headers()
+        .iter()
+        .find(|header| header.p_type(endian) == PT_LOAD && header.p_offset(endian) == 0);
+    file.start.wrapping_sub(first.map_or(0, |header| header.p_vaddr(endian)))
+}
+
+/// A section: its bytes, at the file's own addresses.
+#[derive(Clone, Debug)]
+pub struct Section {
+    /// Where it would lie without a bias.
+    pub addresses: Range<u64>,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+}
+
+/// What unwinding through a file needs.
+#[derive(Clone, Debug)]
+pub struct UnwindTables {
+    /// What is added to the file's own addresses.
+    pub bias: u64,
+    /// All that it occupies, at the file's own addresses.
+    pub span: Range<u64>,
+    /// Where `.text` lies.
+    pub text: Option<Range<u64>>,
+    /// `.eh_frame`.
+    pub eh_frame: Option<Section>,
+    /// `.eh_frame_hdr`, the index of it.
+    pub eh_frame_hdr: Option<Section>,
+}
+
+impl UnwindTables {
+    /// Tables larger than this are not read (bytes).
+    const MAX: u64 = 256 << 20;
+
+    /// Reads a file's tables.
+    ///
+    /// # Errors
+    /// If the file can't be read or is no ELF file.
+    pub fn read(file: &MappedFile) -> Result<Self, ElfError> {
+        let cache = open(file)?;
+        let elf = parse(file, &cache)?;
+        let endian = elf.endian();
+        let loaded = || elf.elf_program_headers().iter().filter(|h| h.p_type(endian) == PT_LOAD);
+        let start = loaded().map(|h| h.p_vaddr(endian)).min().unwrap_or(0);
+        let end = loaded().map(|h| h.p_vaddr(endian).saturating_add(h.p_memsz(endian))).max();
+        let range = |name| {
+            let section = elf.section_by_name(name)?;
+            Some((section.address()..section.address().checked_add(section.size())?, section))
+        };
+        let whole = |name| {
+            let (addresses, section) = range(name).filter(|(_, s)| s.size() <= Self::MAX)?;
+            Some(Section { addresses, bytes: section.data().ok()?.to_vec() })
+        };
+        Ok(Self {
+            bias: bias(&elf, file),
+            span: start..end.unwrap_or(start),
+            text: range(".text").map(|(addresses, _)| addresses),
+            eh_frame: whole(".eh_frame"),
+            eh_frame_hdr: whole(".eh_frame_hdr"),
+        })
+    }
+}
+
 /// The dynamic symbols that were asked for, at run-time addresses.
 #[derive(Clone, Debug)]
 pub struct Image {
@@ -43,22 +127,9 @@ impl Image {
     /// # Errors
     /// If the file can't be read or is no ELF file.
     pub fn read(file: &MappedFile, wanted: &[&str]) -> Result<Self, ElfError> {
-        let path = file.path.display().to_string();
-        let handle = File::open(&file.open)
-            .map_err(|source| ElfError::Unreadable { path: path.clone(), source })?;
-        let cache = ReadCache::new(handle);
-        let elf = ElfFile64::<Endianness, _>::parse(&cache)
-            .map_err(|source| ElfError::Malformed { path: path.clone(), source })?;
-        let endian = elf.endian();
-        let bias = if elf.elf_header().e_type.get(endian) == ET_EXEC {
-            0
-        } else {
-            let first = elf
-                .elf_program_headers()
-                .iter()
-                .find(|header| header.p_type(endian) == PT_LOAD && header.p_offset(endian) == 0);
-            file.start.wrapping_sub(first.map_or(0, |header| header.p_vaddr(endian)))
-        };
+        let cache = open(file)?;
+        let elf = parse(file, &cache)?;
+        let bias = bias(&elf, file);
         let symbols = elf
             .dynamic_symbols()
             .filter(ObjectSymbol::is_definition)

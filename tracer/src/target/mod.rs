@@ -7,9 +7,9 @@ mod namespace;
 mod process;
 mod threads;
 
-pub use elf::{ElfError, Image};
+pub use elf::{ElfError, Image, Section, UnwindTables};
 pub use launch::{GATE, Launched, gate};
 pub use memory::Memory;
 pub use namespace::pid_namespace_level;
-pub use process::Process;
+pub use process::{MappedFile, Process};
 pub use threads::{BlockedFutex, blocked_futex, comm, exec_time, ns_tid, tids};

@@ -76,6 +76,17 @@ impl Process {
     /// # Errors
     /// [`Fault::NotTraceable`] if it is gone, [`Fault::NotPermitted`] if it may not be looked at.
     pub fn interpreter_candidates(&self) -> Result<Vec<MappedFile>, Fault> {
+        let exe = self.inner.exe().unwrap_or_default();
+        let mut files = self.mapped_files(|path| path == exe || is_libpython(path))?;
+        files.sort_by_key(|file| file.path != exe);
+        Ok(files)
+    }
+
+    /// The files of which it maps the beginning, those that are `wanted` by their paths.
+    ///
+    /// # Errors
+    /// [`Fault::NotTraceable`] if it is gone, [`Fault::NotPermitted`] if it may not be looked at.
+    pub fn mapped_files(&self, wanted: impl Fn(&Path) -> bool) -> Result<Vec<MappedFile>, Fault> {
         let maps = self.inner.maps().map_err(|error| match error {
             procfs::ProcError::PermissionDenied(_) => Fault::NotPermitted(format!(
                 "process {} belongs to another user: run lockwatt as root",
@@ -89,8 +100,7 @@ impl Process {
         let mut files: Vec<MappedFile> = Vec::new();
         for map in maps {
             let MMapPath::Path(path) = map.pathname else { continue };
-            let wanted = path == exe || is_libpython(&path);
-            if !wanted || files.iter().any(|file| file.path == path) || map.offset != 0 {
+            if !wanted(&path) || files.iter().any(|file| file.path == path) || map.offset != 0 {
                 continue;
             }
             let (start, end) = map.address;
@@ -107,7 +117,6 @@ impl Process {
             };
             files.push(MappedFile { path, open, start });
         }
-        files.sort_by_key(|file| file.path != exe);
         Ok(files)
     }
 }

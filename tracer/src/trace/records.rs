@@ -70,6 +70,8 @@ pub struct Options {
     pub sample_hz: Option<u32>,
     /// Opt-in uprobe groups.
     pub uprobes: Vec<String>,
+    /// The waiters' native frames were wanted.
+    pub native: bool,
 }
 
 /// A kernel program and whether it took part.
@@ -252,17 +254,20 @@ pub struct ThreadRecord {
     pub yield_switches: u64,
 }
 
-/// A place in a Python program, interned: stacks name it by `index`.
+/// A place in a program, interned: stacks name it by `index`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrameRecord {
     /// Its number in this trace, from 0, in order of appearance.
     pub index: FrameIndex,
-    /// `co_qualname`, or `[code gone]` if the code object was freed before it was read.
+    /// `co_qualname`, or `[code gone]` if the code object was freed before it was read. Of a native
+    /// frame its symbol, or `+0x…`, the address in its module.
     pub function: String,
-    /// `co_filename`; empty if it is not known.
+    /// `co_filename`, or the path of a native frame's module; empty if it is not known.
     pub file: String,
     /// The line of the current instruction; 0 if it has none.
     pub line: u32,
+    /// No Python code. Native frames come before the Python frame that called them.
+    pub native: bool,
 }
 
 /// A Python stack, interned: waits name it by `index`.

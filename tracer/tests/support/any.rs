@@ -34,12 +34,15 @@ fn any_side() -> impl Strategy<Value = SideStack> {
 }
 
 pub(crate) fn any_frame() -> impl Strategy<Value = FrameRecord> {
-    (any::<u32>(), ".*", ".*", any::<u32>()).prop_map(|(index, function, file, line)| FrameRecord {
-        index: FrameIndex(index),
-        function,
-        file,
-        line,
-    })
+    (any::<u32>(), ".*", ".*", any::<u32>(), any::<bool>()).prop_map(
+        |(index, function, file, line, native)| FrameRecord {
+            index: FrameIndex(index),
+            function,
+            file,
+            line,
+            native,
+        },
+    )
 }
 
 pub(crate) fn any_stack() -> impl Strategy<Value = StackRecord> {

@@ -211,6 +211,7 @@ pub(crate) fn sample() -> Content {
                 hooks: "sched".to_owned(),
                 sample_hz: None,
                 uprobes: vec![],
+                native: true,
             },
             start: Monotonic(START),
             start_realtime_ns: 1_780_000_000_123_456_789,

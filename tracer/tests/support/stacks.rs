@@ -21,6 +21,8 @@ pub(crate) fn frames() -> Vec<FrameRecord> {
         ("Cache.get", "/srv/app/cache.py", 77),
         ("flush", "/srv/app/db/pool.py", 88),
         ("Thread._bootstrap", "/usr/lib/python3.14/threading.py", 1014),
+        // A C extension's own lock.
+        ("pthread_mutex_lock", "/usr/lib/libc.so.6", 0),
     ];
     let index = |n: usize| FrameIndex(u32::try_from(n).unwrap());
     let record = |(n, (function, file, line)): (usize, (&str, &str, u32))| FrameRecord {
@@ -28,6 +30,7 @@ pub(crate) fn frames() -> Vec<FrameRecord> {
         function: function.to_owned(),
         file: file.to_owned(),
         line,
+        native: file.contains(".so"),
     };
     frames.into_iter().enumerate().map(record).collect()
 }
@@ -39,7 +42,7 @@ pub(crate) fn stacks() -> Vec<StackRecord> {
         (&[3, 2, 1, 0], WalkEnd::Complete),
         (&[4, 2, 1, 0], WalkEnd::Complete),
         (&[5, 5, 5, 5, 1, 0], WalkEnd::Complete),
-        (&[6, 2, 11], WalkEnd::Complete),
+        (&[12, 6, 2, 11], WalkEnd::Complete),
         (&[7, 6, 11], WalkEnd::Complete),
         (&[9, 5, 5, 5], WalkEnd::Truncated),
         (&[8, 2], WalkEnd::CodeFault),
