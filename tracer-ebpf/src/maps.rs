@@ -67,7 +67,7 @@ pub(crate) static SPIN_SITES: HashMap<u64, SpinSite> = HashMap::with_max_entries
 /// Lock and stack -> yields. Inserted at the first spin of its kind only.
 #[map]
 pub(crate) static SPINS: PerCpuHashMap<SpinKey, SpinTotals> =
-    PerCpuHashMap::with_max_entries(8192, 0);
+    PerCpuHashMap::with_max_entries(16384, 0);
 
 /// Waits below the threshold, by shape.
 #[map]

@@ -1,5 +1,5 @@
 //! The part of a thread's state that a million switches a second look at: one cache line, found
-//! without hashing. In a storm of yields that is two thirds of what a switch costs.
+//! without hashing. In a storm of yields that halves what a switch costs.
 
 use tracer_common::QuickState;
 use tracer_common::thread::{QUICK_SLOTS, Spin};

@@ -17,6 +17,9 @@ use crate::registers::Registers;
 use crate::task::{Task, now};
 use crate::user_memory::word;
 
+/// `include/uapi/linux/bpf.h`.
+const BPF_NOEXIST: u64 = 1;
+
 /// Parks that must have named a register's value before that register is believed.
 const LEARN_VOTES: u64 = 3;
 
@@ -145,19 +148,33 @@ pub(crate) fn flush(tid: u32, state: &mut ThreadState, now: u64, exec_ns: u64) {
 
 #[inline(always)]
 fn add(key: &SpinKey, yields: u64, yielded_ns: u64, spin_ns: u64) -> bool {
-    if let Some(totals) = SPINS.get_ptr_mut(key) {
-        // SAFETY: a live per-CPU map value of this CPU.
-        let totals = unsafe { &mut *totals };
-        totals.yields += yields;
-        totals.yielded_ns += yielded_ns;
-        totals.spin_ns += spin_ns;
+    if add_to(key, yields, yielded_ns, spin_ns) {
         return true;
     }
-    let totals =
-        SpinTotals { yields, yielded_ns, spin_ns, object_type: object_type(key.lock).unwrap_or(0) };
-    let inserted = SPINS.insert(key, &totals, 0).is_ok();
-    if !inserted {
+    // A program with ever new stacks fills the table: each lock keeps a place without one.
+    let stackless = SpinKey { lock: key.lock, stack: NoStack::Limited as u64 };
+    let object_type = object_type(key.lock).unwrap_or(0);
+    let totals = SpinTotals { yields, yielded_ns, spin_ns, object_type };
+    if SPINS.insert(key, &totals, 0).is_ok() {
+        let nothing = SpinTotals { yields: 0, yielded_ns: 0, spin_ns: 0, object_type };
+        // It is mostly there already; without it, a full table loses the lock.
+        let _ = SPINS.insert(&stackless, &nothing, BPF_NOEXIST);
+        return true;
+    }
+    let added = add_to(&stackless, yields, yielded_ns, spin_ns);
+    if !added {
         lost(DropReason::SpinTableFull);
     }
-    inserted
+    added
+}
+
+#[inline(always)]
+fn add_to(key: &SpinKey, yields: u64, yielded_ns: u64, spin_ns: u64) -> bool {
+    let Some(totals) = SPINS.get_ptr_mut(key) else { return false };
+    // SAFETY: a live per-CPU map value of this CPU.
+    let totals = unsafe { &mut *totals };
+    totals.yields += yields;
+    totals.yielded_ns += yielded_ns;
+    totals.spin_ns += spin_ns;
+    true
 }

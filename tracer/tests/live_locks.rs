@@ -118,7 +118,7 @@ fn the_sum_of_long_waits_agrees_with_bpftrace() {
     let mut load = Workload::start(
         "3.14t",
         "long_waits",
-        &["--busy", "--delay", "5", "--waits", "10500", "--threads", "4"],
+        &["--busy", "--delay", "8", "--waits", "10500", "--threads", "4"],
     );
     let pid = load.pid();
     let folder = tempfile::tempdir().expect("a folder");

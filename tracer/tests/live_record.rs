@@ -128,7 +128,7 @@ fn a_killed_recorder_leaves_a_readable_trace() {
 fn interrupt_and_target_exit_both_close_the_file() {
     let _alone = live::alone();
     for (how, reason) in [("INT", "interrupted"), ("TERM", "terminated"), ("", "target_exited")] {
-        let mut load = Workload::start("3.14t", "three_locks", &["--seconds", "3"]);
+        let mut load = Workload::start("3.14t", "three_locks", &["--seconds", "5"]);
         let folder = tempfile::tempdir().expect("a folder");
         let trace = folder.path().join("t.lockwatt");
         let recorder =
@@ -136,7 +136,9 @@ fn interrupt_and_target_exit_both_close_the_file() {
                 .stderr(Stdio::piped())
                 .spawn()
                 .expect("lockwatt runs");
-        std::thread::sleep(Duration::from_millis(1500));
+        // The metadata is written once everything is attached.
+        until("attached", || fs::metadata(&trace).is_ok_and(|file| file.len() > 64));
+        std::thread::sleep(Duration::from_millis(1000));
         if !how.is_empty() {
             let signal = format!("-{how}");
             let killed = Command::new("kill").args([&signal, &recorder.id().to_string()]).status();

@@ -9,17 +9,20 @@ use anyhow::{Context, Result};
 use crate::process;
 
 /// Every version that the script knows how to get.
-pub(crate) const ALL: &[&str] = &["3.11", "3.12", "3.13", "3.14", "3.15", "3.14t", "3.15t"];
+pub(crate) const ALL: &[&str] =
+    &["3.11", "3.12", "3.13", "3.14", "3.15", "3.13t", "3.14t", "3.15t"];
 const SCRIPT: &str = "scripts/interpreters.sh";
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask interpreters                all versions: 3.11 3.12 3.13 3.14 3.15 3.14t 3.15t
   cargo xtask interpreters 3.14t 3.11     only these
+  cargo xtask interpreters 3.13t          built from Debian's source, 6 minutes (needs make)
   scripts/interpreters.sh --path 3.14t    only the path, for scripts
 
 Versions with a t are free-threaded. 3.11 and 3.12 are looked for on this machine, the others are \
-fetched from Debian and PyPI into ~/.cache/lockwatt/interpreters, once. The exit code is 0 only if all \
+fetched from Debian and PyPI into ~/.cache/lockwatt/interpreters, once. 3.13t is among all only once \
+it has been built. The exit code is 0 only if all \
 were had.")]
 pub(crate) struct Arguments {
     /// Which ones; all without any
@@ -30,7 +33,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     process::show("fetching interpreters", script().args(&arguments.versions))
 }
 
-/// Where each of `versions` is that could be had; the script explains the others on standard error.
+/// Where each of `versions` (none: of all) is that could be had; the script explains the others on standard error.
 pub(crate) fn find(versions: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
     let output = script()
         .args(versions)

@@ -28,8 +28,7 @@ fn workspace() -> &'static Path {
 
 /// The interpreter of a version: what `cargo xtask test` found, or fetched now.
 pub(crate) fn python(version: &str) -> PathBuf {
-    let variable = format!("LOCKWATT_PYTHON_{}", version.replace('.', "_").to_uppercase());
-    if let Some(path) = std::env::var_os(&variable) {
+    if let Some(path) = std::env::var_os(variable(version)) {
         return path.into();
     }
     let output = Command::new(workspace().join("scripts/interpreters.sh"))
@@ -42,6 +41,26 @@ pub(crate) fn python(version: &str) -> PathBuf {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).expect("a path").trim().into()
+}
+
+fn variable(version: &str) -> String {
+    format!("LOCKWATT_PYTHON_{}", version.replace('.', "_").to_uppercase())
+}
+
+/// Whether there is one of these, which is not fetched or built for it.
+pub(crate) fn has_python(version: &str) -> bool {
+    let all = || {
+        let script = workspace().join("scripts/interpreters.sh");
+        Command::new(script).output().expect("scripts/interpreters.sh runs").stdout
+    };
+    let has = std::env::var_os(variable(version)).is_some()
+        || String::from_utf8_lossy(&all())
+            .lines()
+            .any(|line| line.starts_with(&format!("{version} ")));
+    if !has {
+        eprintln!("NOT TESTED on {version}: there is none on this machine");
+    }
+    has
 }
 
 /// A workload of `scripts/workloads` in a process of its own, killed when dropped.
