@@ -8,6 +8,7 @@ use crate::cpython::{Detected, detect};
 use crate::fault::Fault;
 use crate::kernel::{self, Privileges, btf};
 use crate::probe::{Hooks, ProgramSpec, Role, Settings, load};
+use crate::render::escape;
 use crate::target::Process;
 use crate::trace::records::ProgramState;
 use crate::units::{Ns, Pid};
@@ -99,11 +100,11 @@ fn works(results: &[(ProgramSpec, ProgramState)], name: &str) -> bool {
 
 fn process(out: &mut impl Write, pid: Pid) -> Result<()> {
     let process = Process::open(pid)?;
-    writeln!(out, "process      {} {}", pid.0, process.exe())?;
+    writeln!(out, "process      {} {}", pid.0, escape::whole(&process.exe()))?;
     let (line, verdict) = match detect(&process)? {
         Detected::Interpreter(python) => {
             let build = if python.layout.free_threaded { "free-threaded" } else { "with the GIL" };
-            let file = &python.file;
+            let file = escape::whole(&python.file);
             (format!("CPython {} {build}, in {file}: locks get names", python.version), Ok(()))
         }
         Detected::NotYet => ("a CPython that is still starting".to_owned(), Ok(())),

@@ -14,6 +14,7 @@ use crate::fault::{self, Fault};
 use crate::kernel::{self, Privileges};
 use crate::probe::{DEFAULT_RING_BYTES, Hooks, Settings};
 use crate::record::{Finished, Output, Session, StopWhen, attach};
+use crate::render::escape;
 use crate::render::text::plural;
 use crate::target::{Launched, Process};
 use crate::trace::records::{Meta, Options, Target};
@@ -122,7 +123,8 @@ fn record_process(args: &Args, pid: Pid) -> Result<()> {
         Detected::NotCPython => {
             return Err(Fault::NotTraceable(format!(
                 "process {} ({}) is no CPython: it has no `_PyRuntime`",
-                pid.0, meta.target.exe
+                pid.0,
+                escape::whole(&meta.target.exe)
             ))
             .into());
         }
@@ -245,7 +247,7 @@ fn summarize(args: &Args, path: Option<&Path>, finished: &Finished) {
         return;
     }
     if let Some(why) = &finished.meta.target.unnamed_because {
-        note(args, &format!("locks have no names: {why}"));
+        note(args, &format!("locks have no names: {}", escape::whole(why)));
     }
     let Some(path) = path.filter(|path| path.is_file()) else {
         let waits = plural(finished.totals.events, "wait");

@@ -74,7 +74,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let view = View { by: args.by, side: args.side, top: args.top, width: terminal_width() };
     let text = match args.format {
         Format::Text => text::report(&summary, view),
-        Format::Json => serde_json::to_string_pretty(&json::report(&summary, args.top))? + "\n",
+        Format::Json => json::text(&json::report(&summary, args.top)),
     };
     print(text.as_bytes())
 }

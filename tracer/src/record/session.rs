@@ -263,9 +263,13 @@ impl Session {
         self.lookout = self.lookout.map(Lookout::again);
         let Ok(process) = Process::open(self.pid) else { return Ok(()) }; // its end is seen elsewhere
         let Ok(detected) = detect(&process) else { return Ok(()) };
+        let exe = process.exe();
+        if exe.is_empty() {
+            return Ok(()); // it is ending, its memory is gone already: what it was is known
+        }
         let before = self.meta.target.clone();
         let target = &mut self.meta.target;
-        target.exe = process.exe();
+        target.exe = exe;
         target.cmdline = process.cmdline();
         target.unnamed_because = None;
         target.stackless_because = None;

@@ -9,13 +9,19 @@ const MAX_CHARS: usize = 80;
 /// reorder or hide text are written as `\u{…}`, and what is too long ends in `…`.
 #[must_use]
 pub fn name(raw: &str) -> String {
-    escape(raw, |_| false)
+    escape(raw, MAX_CHARS, |_| false)
+}
+
+/// As [`name`], but whole: for a path in a message, of which every part may matter.
+#[must_use]
+pub fn whole(raw: &str) -> String {
+    escape(raw, usize::MAX, |_| false)
 }
 
 /// A name as one frame of a folded stack: as [`name`], and `;`, which separates frames, too.
 #[must_use]
 pub fn frame(raw: &str) -> String {
-    let escaped = escape(raw.trim(), |c| c == ';');
+    let escaped = escape(raw.trim(), MAX_CHARS, |c| c == ';');
     // A line that begins with `#` is a comment to some readers.
     match escaped.strip_prefix('#') {
         Some(rest) => format!("\\u{{23}}{rest}"),
@@ -24,10 +30,10 @@ pub fn frame(raw: &str) -> String {
     }
 }
 
-fn escape(raw: &str, also: impl Fn(char) -> bool) -> String {
-    let mut out = String::with_capacity(raw.len().min(MAX_CHARS));
+fn escape(raw: &str, max: usize, also: impl Fn(char) -> bool) -> String {
+    let mut out = String::with_capacity(raw.len().min(max));
     for (n, c) in raw.chars().enumerate() {
-        if n == MAX_CHARS {
+        if n == max {
             out.push('…');
             break;
         }
@@ -42,7 +48,7 @@ fn escape(raw: &str, also: impl Fn(char) -> bool) -> String {
 }
 
 /// Moves the cursor, breaks the line, reorders or hides text, or is not allowed in XML.
-fn harmful(c: char) -> bool {
+pub(super) fn harmful(c: char) -> bool {
     c.is_control()
         || (c.is_whitespace() && c != ' ')
         || matches!(c,
@@ -62,6 +68,7 @@ mod tests {
         assert_eq!(name("\x1b[31mred\n"), "\\u{1b}[31mred\\u{a}");
         assert_eq!(name("a\u{202e}b"), "a\\u{202e}b");
         assert_eq!(name(&"x".repeat(1000)).chars().count(), MAX_CHARS + 1);
+        assert_eq!(whole(&"/x\n".repeat(100)), "/x\\u{a}".repeat(100));
     }
 
     #[test]

@@ -3,9 +3,12 @@
 //! Times are integer nanoseconds, addresses `"0x…"` strings. What is not in the trace is `null` or
 //! empty, never invented.
 
+use std::fmt::Write;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::escape::harmful;
 use crate::analyze::sites::rows;
 use crate::analyze::{Quantiles, Side, Site, SiteSums, StackTable, Summary, Sums};
 use crate::units::Ns;
@@ -109,6 +112,26 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
     })
 }
 
+/// The report as text. JSON need not escape more than the lowest control characters; here all that
+/// would harm a terminal are, so that the same can be shown.
+#[must_use]
+pub fn text(report: &Value) -> String {
+    let raw = format!("{report:#}\n");
+    let mut out = String::with_capacity(raw.len());
+    for c in raw.chars() {
+        // Outside of strings all is ASCII, and in them ASCII is escaped already, up to DEL.
+        if c >= '\u{7f}' && harmful(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing to a String can't fail.
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 fn completeness(summary: &Summary) -> Value {
     let c = &summary.completeness;
     json!({
@@ -210,4 +233,20 @@ fn start(realtime_ns: u64) -> Option<String> {
         return None;
     }
     Timestamp::from_nanosecond(i128::from(realtime_ns)).ok().map(|time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_harmless_and_means_the_same() {
+        let names =
+            json!({"a\u{9b}2J\u{7f}": ["\u{1b}[31m\n", "\u{202e}x", "\u{e0041}", "Größe 🐍", ""]});
+        let shown = text(&names);
+        assert!(!shown.contains(|c| c != '\n' && harmful(c)), "{shown}");
+        assert!(shown.contains(r"\u009b2J\u007f") && shown.contains("Größe 🐍"), "{shown}");
+        assert!(shown.contains(r"\udb40\udc41"), "{shown}");
+        assert_eq!(serde_json::from_str::<Value>(&shown).expect("JSON"), names);
+    }
 }
