@@ -101,9 +101,23 @@ impl Namer {
         let free_threaded =
             self.interpreter.as_ref().is_some_and(|python| python.layout.free_threaded);
         let object = free_threaded && lock & 15 == OB_MUTEX;
+        // Spins before the interpreter was known have no type.
+        let object_type =
+            if object_type == 0 { self.read_object_type(lock, object) } else { object_type };
         let shape = if object { Shape::Object } else { Shape::Parked } as u32;
         // A PyMutex parks with an argument (`struct mutex_entry`, Python/lock.c).
         FutexIdentity { lock, object_type, shape, park_arg: 1, ..Default::default() }
+    }
+
+    /// The type pointer of the object that a lock would be in; 0 if it can't be read.
+    fn read_object_type(&self, lock: u64, object: bool) -> u64 {
+        let read = || {
+            let layout = &self.interpreter.as_ref()?.layout;
+            let header = if object { OB_MUTEX } else { layout.object_header };
+            let at = lock.checked_sub(header)?.checked_add(layout.ob_type)?;
+            self.memory.as_ref()?.word(Address(at))
+        };
+        read().unwrap_or(0)
     }
 
     fn gil(&self, id: &FutexIdentity, kind: Kind) -> LockName {
