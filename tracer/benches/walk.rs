@@ -1,8 +1,10 @@
 //! What walking a Python stack costs in the kernel: nanoseconds per walk by the kernel's own
 //! statistics, per interpreter and depth.
 //!
-//! Threads hand a token back and forth at a given depth, so every waking walks two stacks. The
-//! same program with stacks switched off, in turns on the same threads, is what is subtracted.
+//! Threads hand a token back and forth at a given depth, so every waking walks two stacks, one of
+//! them mostly in the other CPU's cache. Or (`--warm`) a thread yields in a loop, and its own stack is
+//! walked each time. The same program with stacks switched off, in turns on the same threads, is what
+//! is subtracted.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -30,20 +32,26 @@ struct Args {
     /// Length of a stretch in milliseconds
     #[arg(long, default_value_t = 300)]
     stretch: u64,
+    /// Instead of hand-offs of a token, a thread that does nothing but yield: its own walk, with
+    /// warm caches
+    #[arg(long)]
+    warm: bool,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 const VERSIONS: [&str; 8] = ["3.11", "3.12", "3.13", "3.13t", "3.14", "3.14t", "3.15", "3.15t"];
-const PROGRAM: &str = "lw_waking";
+/// Where waiters and wakers are walked, and where a yielding thread is.
+const PROGRAMS: [&str; 2] = ["lw_waking", "lw_switch"];
 
 struct Load(Child);
 
 impl Load {
-    fn start(python: &Path, depth: u32) -> Result<Self> {
+    fn start(python: &Path, depth: u32, warm: bool) -> Result<Self> {
+        let script = if warm { "yield_alone.py" } else { "short_storm.py" };
         let script =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/workloads/short_storm.py");
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/workloads").join(script);
         let mut child = Command::new(python)
             .arg(script)
             .args(["--depth", &depth.to_string()])
@@ -66,14 +74,17 @@ impl Drop for Load {
 }
 
 /// Time, runs and walks over one stretch.
-fn stretch(attached: &Attached, length: Duration) -> Result<(f64, f64, f64)> {
+fn stretch(attached: &Attached, args: &Args) -> Result<(f64, f64, f64)> {
     let read = || {
-        let (time, runs) = attached.loaded.run_time(PROGRAM).context("it is not loaded")?;
+        let (time, runs) = attached
+            .loaded
+            .run_time(PROGRAMS[usize::from(args.warm)])
+            .context("it is not loaded")?;
         let walks = attached.maps.stats().get("stacks_walked").copied().unwrap_or(0);
         anyhow::Ok((time.0, runs, walks))
     };
     let before = read()?;
-    std::thread::sleep(length);
+    std::thread::sleep(Duration::from_millis(args.stretch));
     let after = read()?;
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     let difference = |a: u64, b: u64| (b - a) as f64;
@@ -86,16 +97,15 @@ fn stretch(attached: &Attached, length: Duration) -> Result<(f64, f64, f64)> {
 
 /// Median nanoseconds per walk, and the program's without walks.
 fn measure(python: &Interpreter, attached: &mut Attached, args: &Args) -> Result<(f64, f64)> {
-    let length = Duration::from_millis(args.stretch);
     let config = python.stack_config().context("no stacks: the layout is not known")?;
     let (mut costs, mut bases) = (Vec::new(), Vec::new());
     for _ in 0..args.rounds {
         attached.maps.set_stacks(&StackConfig::default())?;
-        let (time, runs, _) = stretch(attached, length)?;
+        let (time, runs, _) = stretch(attached, args)?;
         ensure!(runs > 0.0, "no wakings");
         let base = time / runs;
         attached.maps.set_stacks(&config)?;
-        let (time, runs, walks) = stretch(attached, length)?;
+        let (time, runs, walks) = stretch(attached, args)?;
         ensure!(walks > 100.0, "only {walks} walks");
         costs.push((time - base * runs) / walks);
         bases.push(base);
@@ -118,14 +128,17 @@ fn main() -> Result<()> {
             continue;
         };
         for &depth in &args.depth {
-            let load = Load::start(&path, depth)?;
+            let load = Load::start(&path, depth, args.warm)?;
             let pid = Pid(load.0.id());
             let Detected::Interpreter(python) = detect(&Process::open(pid)?)? else {
                 anyhow::bail!("{version}: no CPython")
             };
             let mut namer = Namer::new(pid);
             namer.set_interpreter(pid, Some((*python).clone()));
-            let mut attached = attach(&Settings::new(pid, Ns(0), Hooks::Sched), &namer)?;
+            let mut settings = Settings::new(pid, Ns(0), Hooks::Sched);
+            // The other program's walks must not be among those that are counted.
+            settings.short_walk_every = if args.warm { Ns(1) } else { Ns(1 << 50) };
+            let mut attached = attach(&settings, &namer)?;
             let (cost, base) = measure(&python, &mut attached, &args)?;
             println!("{version:8}{depth:>8}{cost:>10.0}{base:>12.0}");
         }

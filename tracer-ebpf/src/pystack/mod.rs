@@ -19,14 +19,12 @@ pub(crate) use thread::forget;
 
 use crate::counters::{count, lost};
 use crate::emit;
+use crate::globals::short_walk_every_ns;
 use crate::maps::{STACK_CONFIG, STACKS_SENT, WALK};
 use crate::task::Task;
 
-/// Walks for a reason that can be very frequent, per second, CPU and reason: at some microseconds
-/// each that is a few per cent of a CPU at most.
-const SHORT_WALKS_PER_SECOND: u64 = 4_000;
-/// Native stacks likewise: 2 KiB each, and unwound one by one.
-const NATIVE_COPIES_PER_SECOND: u64 = 1_000;
+/// Native stacks are rarer than other frequent walks, 1,000 per second: 2 KiB each, and unwound one by one.
+const NATIVE_COPY_EVERY_NS: u64 = 1_000_000;
 /// So many of them at once.
 const SHORT_WALKS_BURST: u64 = 50;
 
@@ -88,11 +86,10 @@ impl Frequent {
 /// Whether one more such walk may be made on this CPU now.
 #[inline(always)]
 pub(crate) fn affordable(why: Frequent, now: u64) -> bool {
-    let per_second = match why {
-        Frequent::ShortWait | Frequent::Yields => SHORT_WALKS_PER_SECOND,
-        Frequent::Native => NATIVE_COPIES_PER_SECOND,
+    let cost_ns = match why {
+        Frequent::ShortWait | Frequent::Yields => short_walk_every_ns(),
+        Frequent::Native => NATIVE_COPY_EVERY_NS,
     };
-    let cost_ns = 1_000_000_000 / per_second;
     let Some(walk) = WALK.get_ptr_mut(0) else { return false };
     // SAFETY: this CPU's value; the programs that use it run with interrupts off.
     let paid_until = unsafe { &mut (*walk).paid_until_ns[why as usize] };

@@ -30,10 +30,14 @@ pub struct Settings {
     pub without: Option<&'static str>,
     /// Copy the waiters' native stacks.
     pub native: bool,
+    /// Per CPU, stacks of short waits, and of yields, are walked this far apart on average.
+    pub short_walk_every: Ns,
 }
 
 /// Default size of the ring buffer: some 80,000 waits.
 pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
+/// 4,000 a second.
+const SHORT_WALK_EVERY: Ns = Ns(250_000);
 /// Default room for threads.
 const DEFAULT_MAX_THREADS: u32 = 16_384;
 
@@ -48,6 +52,7 @@ impl Settings {
             ring_bytes: DEFAULT_RING_BYTES,
             max_threads: DEFAULT_MAX_THREADS,
             native: false,
+            short_walk_every: SHORT_WALK_EVERY,
             without: None,
         }
     }
@@ -124,6 +129,7 @@ fn create(settings: &Settings, offsets: TaskOffsets) -> Result<Ebpf, LoadError> 
         .override_global("TARGET_TGID", &settings.target.0, true)
         .override_global("MIN_WAIT_NS", &settings.min_wait.0, true)
         .override_global("SYSCALL_HOOKS", &syscall_hooks, true)
+        .override_global("SHORT_WALK_EVERY_NS", &settings.short_walk_every.0, true)
         .override_global("NATIVE_STACKS", &u32::from(settings.native), true)
         .override_global("WAKE_BYTES", &wake_bytes, true)
         .override_global("TASK_PID", &offsets.pid, true)
