@@ -47,14 +47,24 @@ pub(super) fn begin(config: &StackConfig, walk: *mut Walk, now: u64) {
     unsafe { (*walk).generation = generation };
 }
 
-/// Fills in `code_base` and `code_check` for a code object and a thread's copy of its bytecode.
+/// What a frame's place is told by.
+#[derive(Clone, Copy)]
+pub(super) struct Code {
+    /// Where the instructions begin.
+    pub(super) base: u64,
+    /// What tells the code object from a later one at its address.
+    pub(super) check: u32,
+}
+
+/// What is known of a code object and a thread's copy of its bytecode.
 #[inline(always)]
 pub(super) fn load(
     config: &StackConfig,
     walk: *mut Walk,
     address: u64,
     tlbc: u32,
-) -> Result<(), WalkEnd> {
+    generation: u64,
+) -> Result<Code, WalkEnd> {
     if address == 0 {
         return Err(WalkEnd::NotCode); // a frame that was cleared
     }
@@ -66,20 +76,13 @@ pub(super) fn load(
         let codes = (&raw mut (*walk).codes).cast::<CodeEntry>();
         (&mut *codes.add(slot), walk)
     };
-    // SAFETY: as above.
-    let generation = unsafe { (*walk).generation };
     if entry.code != address || entry.tlbc != tlbc || entry.generation != generation {
         entry.code = 0;
         fill(config, walk, entry, address, tlbc)?;
         entry.generation = generation;
         entry.code = address;
     }
-    // SAFETY: as above.
-    unsafe {
-        (*walk).code_base = entry.base;
-        (*walk).code_check = entry.check;
-    }
-    Ok(())
+    Ok(Code { base: entry.base, check: entry.check })
 }
 
 #[inline(always)]

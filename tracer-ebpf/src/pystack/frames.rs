@@ -3,6 +3,7 @@
 use tracer_common::stack::{MAX_FRAMES, NO_FIELD};
 use tracer_common::{NoStack, RawFrame, StackConfig, WalkEnd};
 
+use super::code::Code;
 use super::scratch::{Walk, frame_byte, frame_half_word, frame_word, load_frame};
 use super::{code, prepare};
 
@@ -36,12 +37,14 @@ fn walk(config: &StackConfig, walk: *mut Walk, first: u64) -> WalkEnd {
     // to follow every count it could have at every step takes more than a million instructions.
     // SAFETY: this CPU's value.
     unsafe { (*walk).event.frames = 0 };
+    // SAFETY: as above.
+    let generation = unsafe { (*walk).generation };
     for _ in 0..MAX_STEPS {
         if frame == 0 {
             end = WalkEnd::Complete;
             break;
         }
-        if frame & 7 != 0 || frame >= USER_END || frame < FIRST_PAGE {
+        if frame & 7 != 0 || frame.wrapping_sub(FIRST_PAGE) >= USER_END - FIRST_PAGE {
             end = WalkEnd::BadFrame;
             break;
         }
@@ -65,14 +68,15 @@ fn walk(config: &StackConfig, walk: *mut Walk, first: u64) -> WalkEnd {
             } else {
                 frame_half_word(walk, frame, config.frame_tlbc_index)
             };
-            if let Err(failed) = code::load(config, walk, address, tlbc) {
-                end = failed;
-                break;
-            }
-            // SAFETY: this CPU's value; the index is masked to the array's length.
-            let (base, check) = unsafe { ((*walk).code_base, (*walk).code_check) };
+            let Code { base, check } = match code::load(config, walk, address, tlbc, generation) {
+                Ok(code) => code,
+                Err(failed) => {
+                    end = failed;
+                    break;
+                }
+            };
             let lasti = (instruction.wrapping_sub(base) / 2) as u32;
-            // SAFETY: as above.
+            // SAFETY: this CPU's value; the index is masked to the array's length.
             unsafe {
                 let slot = (&raw mut (*walk).frames).cast::<RawFrame>().add(n & (MAX_FRAMES - 1));
                 (*slot).code = address;

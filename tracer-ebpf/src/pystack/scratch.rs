@@ -37,10 +37,8 @@ pub(crate) struct Walk {
     pub(super) generation: u64,
     /// Frequent walks are paid for until then.
     pub(super) paid_until_ns: [u64; Frequent::COUNT],
-    /// Where the last code object's instructions begin.
-    pub(super) code_base: u64,
-    /// What tells it from a later one at its address.
-    pub(super) code_check: u32,
+    /// Always 0.
+    pub(super) _pad: u32,
     /// Who holds the GIL, as its own PID namespace numbers it.
     pub(super) holder_ns_tid: u32,
     /// `WAIT_HOLDER_*` flags of the last holder's stack.
