@@ -28,6 +28,9 @@ use crate::{episode, native, quick, spin};
 /// `TASK_INTERRUPTIBLE` of `include/linux/sched.h`: how a futex wait sleeps
 /// (`futex_do_wait`, `kernel/futex/waitwake.c`). A fault or a stop signal sleeps otherwise.
 const TASK_INTERRUPTIBLE: u32 = 1;
+/// Waits that were blocked for less are walked as often as can be afforded: two walks delay the wake
+/// by some microseconds, which in a storm of such waits is what makes its contention go away.
+const ALWAYS_WALKED_NS: u64 = 100_000;
 /// A thread's last switch-out, after its exit was seen.
 const TASK_DEAD: u32 = 0x80;
 
@@ -151,8 +154,14 @@ fn own_stack(prev: Task, state: &mut ThreadState, timed: bool, now: u64) {
     let gil = state.current.shape == Shape::Gil as u32;
     let goes_on = state.chain.episodes != 0;
     // A GIL wait is timed, but mostly ends by a wake within its first slice.
-    let no_waker = goes_on || (timed && !gil) || episode::just_woken(state, now);
+    let woken = episode::just_woken(state, now);
+    let no_waker = goes_on || (timed && !gil) || woken;
     if no_waker && state.waiter_stack < u64::from(NoStack::COUNT) {
+        // Woken already, it will not wait for long.
+        if woken && !goes_on && !pystack::affordable(Frequent::ShortWait, now) {
+            state.waiter_stack = NoStack::Limited as u64;
+            return;
+        }
         state.waiter_stack = pystack::of_task(prev, now);
         state.native_stack = native::of_task(prev, now);
     }
@@ -228,8 +237,9 @@ fn switch_in(tid: u32, now: u64) {
 /// walked here, once, with the time blocked known.
 #[inline(always)]
 fn both_stacks(waiter: Task, waker: Task, state: &mut ThreadState, now: u64) {
-    let short = now.saturating_sub(state.out_ns) < min_wait_ns();
-    if short && !pystack::affordable(Frequent::ShortWait, now) {
+    let blocked = now.saturating_sub(state.out_ns);
+    let short = blocked < min_wait_ns();
+    if blocked < ALWAYS_WALKED_NS && !pystack::affordable(Frequent::ShortWait, now) {
         state.waker_stack = NoStack::Limited as u64;
         if state.waiter_stack < u64::from(NoStack::COUNT) {
             state.waiter_stack = NoStack::Limited as u64;

@@ -36,8 +36,8 @@ pub struct Settings {
 
 /// Default size of the ring buffer: some 80,000 waits.
 pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
-/// 4,000 a second.
-const SHORT_WALK_EVERY: Ns = Ns(250_000);
+/// 1,000 a second.
+const SHORT_WALK_EVERY: Ns = Ns(1_000_000);
 /// Default room for threads.
 const DEFAULT_MAX_THREADS: u32 = 16_384;
 
