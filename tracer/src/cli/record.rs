@@ -121,10 +121,13 @@ fn record_process(args: &Args, pid: Pid) -> Result<()> {
             meta.target.unnamed_because = Some(why.to_string());
         }
         Detected::NotCPython => {
+            let exe = match meta.target.exe.as_str() {
+                "" => "without an executable: a kernel thread, or ending".to_owned(),
+                exe => escape::whole(exe),
+            };
             return Err(Fault::NotTraceable(format!(
-                "process {} ({}) is no CPython: it has no `_PyRuntime`",
-                pid.0,
-                escape::whole(&meta.target.exe)
+                "process {} ({exe}) is no CPython: it has no `_PyRuntime`",
+                pid.0
             ))
             .into());
         }
