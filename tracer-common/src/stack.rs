@@ -108,6 +108,33 @@ impl WalkEnd {
     }
 }
 
+/// Offsets in a `_PyInterpreterFrame`. One byte each: then the verifier knows their range without a
+/// mask, which a walk would pay for at every frame.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct FrameOffsets {
+    /// `previous`.
+    pub previous: u8,
+    /// `f_code` or `f_executable`.
+    pub executable: u8,
+    /// `prev_instr` or `instr_ptr`.
+    pub instruction: u8,
+    /// `owner`.
+    pub owner: u8,
+    /// `tlbc_index` (free-threaded 3.14 and later), else [`NO_FRAME_FIELD`].
+    pub tlbc_index: u8,
+    /// No offset: frames with this `owner` or a larger one are no Python code but shims and
+    /// interpreter entries.
+    pub first_shim_owner: u8,
+    /// `localsplus`.
+    pub locals: u8,
+    /// Always 0.
+    pub _pad: u8,
+}
+
+/// A frame of this version has no such field.
+pub const NO_FRAME_FIELD: u8 = u8::MAX;
+
 /// Where the interpreter keeps threads, frames and code. Offsets in bytes. Lives in the
 /// `STACK_CONFIG` map.
 #[derive(Clone, Copy, Debug, Default)]
@@ -137,18 +164,8 @@ pub struct StackConfig {
     pub thread_frame: u32,
     /// `current_frame` in a `_PyCFrame` (3.11, 3.12), else [`NO_FIELD`].
     pub cframe_current: u32,
-    /// `previous` in a frame.
-    pub frame_previous: u32,
-    /// `f_code` or `f_executable` in a frame.
-    pub frame_executable: u32,
-    /// `prev_instr` or `instr_ptr` in a frame.
-    pub frame_instruction: u32,
-    /// `owner` in a frame.
-    pub frame_owner: u32,
-    /// `tlbc_index` in a frame (free-threaded 3.14 and later), else [`NO_FIELD`].
-    pub frame_tlbc_index: u32,
-    /// Frames with this `owner` or a larger one are no Python code: shims and interpreter entries.
-    pub first_shim_owner: u32,
+    /// Offsets in a frame.
+    pub frame: FrameOffsets,
     /// `ob_type` in an object.
     pub ob_type: u32,
     /// `co_firstlineno` in a code object.
@@ -245,7 +262,7 @@ pub const fn code_check(qualname: u64, first_line: u32) -> u32 {
 }
 
 plain_data!(
-    StackConfig = 168,
+    StackConfig = 152,
     ThreadStateAddress = 24,
     RawFrame = 16,
     StackEvent = 24,

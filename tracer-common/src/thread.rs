@@ -1,7 +1,7 @@
 //! Per-thread state of the kernel side, one map value per thread of the target.
 //!
-//! Written only by the CPU that switches the thread in or out, but for `wake_ns` and `waker_tid`,
-//! which the waker's CPU writes while the thread is off its CPU or about to leave it.
+//! Written only by the CPU that switches the thread in or out, but for `wake_ns`, `waker_tid` and the
+//! stacks, which the waker's CPU writes while the thread is off its CPU or about to leave it.
 
 use crate::{FutexIdentity, plain_data};
 
@@ -153,10 +153,14 @@ pub struct QuickState {
     pub yields: u64,
     /// [`Spin::register`].
     pub register: u32,
-    /// Always 0.
-    pub _pad: u32,
-    /// Always 0: one slot, one cache line.
-    pub _line: [u64; 3],
+    /// [`ThreadState::waker_tid`] of `wake_ns`.
+    pub waker_tid: u32,
+    /// What is slept on; 0: nothing, or not known.
+    pub uaddr: u64,
+    /// [`ThreadState::out_ns`] of that sleep; 0: it began before the recording.
+    pub out_ns: u64,
+    /// A waking that [`ThreadState::wake_ns`] has not yet; 0: none. Written by the waker's CPU.
+    pub wake_ns: u64,
 }
 
 /// A wait that was under way when the recording began, as user space found it in `/proc`.

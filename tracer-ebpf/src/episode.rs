@@ -81,7 +81,14 @@ pub(crate) fn end(tid: u32, state: &mut ThreadState, now: u64) {
     state.chain.flags |= flag;
     state.chain.episodes += 1;
     if waker != 0 {
+        // Who woke it could have had both stacks walked.
+        for stack in [&mut state.waiter_stack, &mut state.waker_stack] {
+            if *stack == NoStack::NotTaken as u64 {
+                *stack = NoStack::Limited as u64;
+            }
+        }
         close(tid, state, waker);
+        state.waker_stack = NoStack::NotTaken as u64;
     }
 }
 

@@ -1,5 +1,6 @@
 //! Every map, with who writes and who reads it. Sizes marked (u) are set by user space at load.
 
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use tracer_common::thread::QUICK_SLOTS;
@@ -22,8 +23,12 @@ pub(crate) static THREADS: HashMap<u32, ThreadState> = HashMap::with_max_entries
 
 /// Thread id modulo the size -> its quick state. Slots are given by user space to the threads found
 /// at attach, and by `lw_fork`.
+///
+/// Mappable for its alignment alone: the values of such a map begin at a page
+/// (`array_map_alloc`, `kernel/bpf/arraymap.c`), else a slot would lie across two cache lines.
 #[map]
-pub(crate) static QUICK: Array<QuickState> = Array::with_max_entries(QUICK_SLOTS, 0);
+pub(crate) static QUICK: Array<QuickState> =
+    Array::with_max_entries(QUICK_SLOTS, BPF_F_MMAPABLE);
 
 /// One all-zero state to insert from: a `ThreadState` is too large for the BPF stack.
 #[map]

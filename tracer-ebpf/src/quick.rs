@@ -2,7 +2,7 @@
 //! without hashing. In a storm of yields that halves what a switch costs.
 
 use tracer_common::QuickState;
-use tracer_common::thread::{QUICK_SLOTS, Spin};
+use tracer_common::thread::{QUICK_SLOTS, Spin, ThreadState};
 
 use crate::maps::QUICK;
 use crate::registers::Registers;
@@ -10,13 +10,14 @@ use crate::registers::Registers;
 #[inline(always)]
 fn slot(tid: u32) -> Option<&'static mut QuickState> {
     let slot = QUICK.get_ptr_mut(tid & (QUICK_SLOTS - 1))?;
-    // SAFETY: a live map value, and a slot is written by the CPU that switches its thread only.
+    // SAFETY: a live map value. A slot is written by the CPU that switches its thread, and a waking by
+    // the waker's CPU, as whole aligned words.
     Some(unsafe { &mut *slot })
 }
 
 /// A thread's slot, if it has one.
 #[inline(always)]
-fn of(tid: u32) -> Option<&'static mut QuickState> {
+pub(crate) fn of(tid: u32) -> Option<&'static mut QuickState> {
     slot(tid).filter(|slot| slot.tid == tid)
 }
 
@@ -24,10 +25,7 @@ fn of(tid: u32) -> Option<&'static mut QuickState> {
 #[inline(always)]
 pub(crate) fn claim(tid: u32) {
     if let Some(slot) = slot(tid).filter(|slot| slot.tid == 0 || slot.tid == tid) {
-        slot.asleep = 0;
-        slot.sp = 0;
-        slot.yields = 0;
-        slot.tid = tid;
+        *slot = QuickState { tid, ..QuickState::default() };
     }
 }
 
@@ -45,11 +43,31 @@ pub(crate) fn is_asleep(tid: u32) -> Option<bool> {
     of(tid).map(|slot| slot.asleep != 0)
 }
 
-/// The thread falls asleep in a futex wait, or is back.
+/// The thread falls asleep in the futex wait that `state` has.
 #[inline(always)]
-pub(crate) fn set_asleep(tid: u32, asleep: bool) {
-    if let Some(slot) = of(tid) {
-        slot.asleep = u32::from(asleep);
+pub(crate) fn fall_asleep(tid: u32, state: &mut ThreadState) {
+    let Some(slot) = of(tid) else { return };
+    take_wake(slot, state);
+    slot.asleep = 1;
+    slot.uaddr = state.current.uaddr;
+    slot.out_ns = state.out_ns;
+}
+
+/// It is back on a CPU.
+#[inline(always)]
+pub(crate) fn awake(tid: u32, state: &mut ThreadState) {
+    let Some(slot) = of(tid) else { return };
+    take_wake(slot, state);
+    slot.asleep = 0;
+    slot.uaddr = 0;
+}
+
+#[inline(always)]
+fn take_wake(slot: &mut QuickState, state: &mut ThreadState) {
+    if slot.wake_ns != 0 {
+        state.wake_ns = slot.wake_ns;
+        state.waker_tid = slot.waker_tid;
+        slot.wake_ns = 0;
     }
 }
 

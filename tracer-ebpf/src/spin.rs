@@ -80,6 +80,7 @@ pub(crate) fn on_yield(state: &mut ThreadState, registers: Registers, task: Task
 pub(crate) fn on_park(state: &mut ThreadState, lock: u64) {
     if state.spin.yields != 0
         && lock != 0
+        && state.spin.lock != lock // else there is nothing to learn
         && state.spin.ret != 0
         && learn(state, lock)
         && state.spin.lock == 0

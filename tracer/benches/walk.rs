@@ -2,9 +2,9 @@
 //! statistics, per interpreter and depth.
 //!
 //! Threads hand a token back and forth at a given depth, so every waking walks two stacks, one of
-//! them mostly in the other CPU's cache. Or (`--warm`) a thread yields in a loop, and its own stack is
-//! walked each time. The same program with stacks switched off, in turns on the same threads, is what
-//! is subtracted.
+//! them mostly in the other CPU's cache. Or (`--warm`) two threads yield one CPU to each other in a
+//! loop, and each's own stack is walked each time. The same programs with stacks switched off, in turns
+//! on the same threads, are what is subtracted.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ struct Args {
     /// Length of a stretch in milliseconds
     #[arg(long, default_value_t = 300)]
     stretch: u64,
-    /// Instead of hand-offs of a token, a thread that does nothing but yield: its own walk, with
+    /// Instead of hand-offs of a token, threads that do nothing but yield: their own walks, with
     /// warm caches
     #[arg(long)]
     warm: bool,
@@ -42,14 +42,14 @@ struct Args {
 }
 
 const VERSIONS: [&str; 8] = ["3.11", "3.12", "3.13", "3.13t", "3.14", "3.14t", "3.15", "3.15t"];
-/// Where waiters and wakers are walked, and where a yielding thread is.
+/// Where wakers and those whom they wake are walked, and where all others are.
 const PROGRAMS: [&str; 2] = ["lw_waking", "lw_switch"];
 
 struct Load(Child);
 
 impl Load {
     fn start(python: &Path, depth: u32, warm: bool) -> Result<Self> {
-        let script = if warm { "yield_alone.py" } else { "short_storm.py" };
+        let script = if warm { "yield_in_turns.py" } else { "short_storm.py" };
         let script =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/workloads").join(script);
         let mut child = Command::new(python)
@@ -76,10 +76,13 @@ impl Drop for Load {
 /// Time, runs and walks over one stretch.
 fn stretch(attached: &Attached, args: &Args) -> Result<(f64, f64, f64)> {
     let read = || {
-        let (time, runs) = attached
-            .loaded
-            .run_time(PROGRAMS[usize::from(args.warm)])
-            .context("it is not loaded")?;
+        let (mut time, mut runs) = (Ns(0), 0);
+        for program in PROGRAMS {
+            let (its_time, its_runs) =
+                attached.loaded.run_time(program).context("it is not loaded")?;
+            time += its_time;
+            runs += its_runs;
+        }
         let walks = attached.maps.stats().get("stacks_walked").copied().unwrap_or(0);
         anyhow::Ok((time.0, runs, walks))
     };
@@ -136,8 +139,7 @@ fn main() -> Result<()> {
             let mut namer = Namer::new(pid);
             namer.set_interpreter(pid, Some((*python).clone()));
             let mut settings = Settings::new(pid, Ns(0), Hooks::Sched);
-            // The other program's walks must not be among those that are counted.
-            settings.short_walk_every = if args.warm { Ns(1) } else { Ns(1 << 50) };
+            settings.short_walk_every = Ns(1);
             let mut attached = attach(&settings, &namer)?;
             let (cost, base) = measure(&python, &mut attached, &args)?;
             println!("{version:8}{depth:>8}{cost:>10.0}{base:>12.0}");

@@ -10,7 +10,7 @@ use tracer::cpython::{
 };
 use tracer::target::{Memory, Process, blocked_futex, ns_tid, tids};
 use tracer::units::{Address, Pid, Tid};
-use tracer_common::stack::MAX_FRAMES;
+use tracer_common::stack::{MAX_FRAMES, NO_FRAME_FIELD};
 use tracer_common::{RawFrame, WalkEnd};
 
 #[expect(dead_code, reason = "each test binary uses its own part")]
@@ -199,7 +199,7 @@ fn the_kernel_side_gets_what_was_checked() {
     assert_eq!((config.valid, config.interpreter_count), (1, 1));
     assert_eq!(config.interpreters[0], target.python.interpreters[0].0);
     assert_eq!(config.code_type, target.python.code_type.0);
-    assert_ne!(config.frame_tlbc_index, u32::MAX);
+    assert_ne!(config.frame.tlbc_index, NO_FRAME_FIELD);
 }
 
 /// A wrong layout is found out before a single wrong stack is shown.

@@ -108,7 +108,7 @@ fn thread_state(tid: u32) -> Option<&'static mut ThreadState> {
         return None;
     };
     // SAFETY: a live map value. It is written by the CPU that switches the thread, one at a time;
-    // `wake_ns` and `waker_tid` are written by the waker's CPU as whole aligned words.
+    // what the waker's CPU writes are whole aligned words.
     Some(unsafe { &mut *state })
 }
 
@@ -133,9 +133,9 @@ fn switch_out<const REGISTERS: bool>(prev: Task, preempted: bool, task_state: u3
     if task_state & TASK_INTERRUPTIBLE != 0 {
         if let Some((wait, sp)) = futex_wait::<REGISTERS>(prev, &state.syscall) {
             state.why = WHY_FUTEX;
-            quick::set_asleep(tid, true);
             state.futex_switches += 1;
             identify::identify(&mut state.current, wait, sp);
+            quick::fall_asleep(tid, state);
             spin::on_park(state, state.current.lock);
             spin::flush(tid, state, now, prev.exec_ns());
             episode::begin(tid, state, now);
@@ -211,6 +211,7 @@ fn futex_wait<const REGISTERS: bool>(
 #[inline(always)]
 fn switch_in(tid: u32, now: u64) {
     let Some(state) = thread_state(tid) else { return };
+    quick::awake(tid, state);
     match state.why {
         WHY_FUTEX => episode::end(tid, state, now),
         WHY_YIELD => state.spin.yielded_ns += now - state.out_ns,
@@ -227,32 +228,19 @@ fn switch_in(tid: u32, now: u64) {
         _ => {}
     }
     state.why = WHY_RUNNING;
-    quick::set_asleep(tid, false);
     if syscall_hooks() != 0 {
         state.in_ns = now;
     }
 }
 
-/// Waiter and waker share an address space, and both stand still in the kernel: both stacks are
-/// walked here, once, with the time blocked known.
-#[inline(always)]
-fn both_stacks(waiter: Task, waker: Task, state: &mut ThreadState, now: u64) {
-    let blocked = now.saturating_sub(state.out_ns);
-    let short = blocked < min_wait_ns();
-    if blocked < ALWAYS_WALKED_NS && !pystack::affordable(Frequent::ShortWait, now) {
-        state.waker_stack = NoStack::Limited as u64;
-        if state.waiter_stack < u64::from(NoStack::COUNT) {
-            state.waiter_stack = NoStack::Limited as u64;
-        }
-        return;
-    }
-    if state.waiter_stack < u64::from(NoStack::COUNT) {
-        state.waiter_stack = pystack::of_task(waiter, now);
-        if !short {
-            state.native_stack = native::of_task(waiter, now);
-        }
-    }
-    state.waker_stack = pystack::of_task(waker, now);
+/// What a waker must know of whom it wakes.
+struct Sleeper {
+    /// The futex it sleeps on, or is about to.
+    uaddr: u64,
+    /// Since when.
+    out_ns: u64,
+    /// It does sleep.
+    asleep: bool,
 }
 
 #[inline(always)]
@@ -262,33 +250,70 @@ fn waking(task: Task) {
         return;
     }
     let tid = task.pid();
-    let Some(state) = thread_state(tid) else { return };
     // SAFETY: a helper without arguments.
     let current = Task(unsafe { bpf_get_current_task_btf() }.cast());
     // Wakings also come from timers and other interrupts; then current has nothing to do with it.
-    let waker = current.pid();
-    let woke = current.tgid() == target
-        && waker != tid
-        && identify::wait_of(Registers::of(task.0))
-            .is_some_and(|wait| identify::wakes(Registers::of(current.0), wait.uaddr));
-    state.waker_tid = if woke { waker } else { 0 };
+    let waker = if current.tgid() == target && current.pid() != tid { current.pid() } else { 0 };
     let now = now();
-    state.wake_ns = now;
-    if !woke {
+    // Whoever is delayed here has just let go of a lock, and a storm of them grows calmer with each
+    // hundred nanoseconds. So one cache line of the sleeper's must do if there are no stacks to walk.
+    if let Some(slot) = quick::of(tid) {
+        let sleeper =
+            Sleeper { uaddr: slot.uaddr, out_ns: slot.out_ns, asleep: slot.asleep != 0 };
+        let woke = waker != 0 && wakes(task, current, &sleeper);
+        slot.waker_tid = if woke { waker } else { 0 };
+        slot.wake_ns = now;
+        if woke {
+            stacks(task, current, &sleeper, now);
+        }
+    } else if let Some(state) = thread_state(tid) {
+        // Never switched since the beginning: it has been asleep since before us.
+        let asleep = state.why == WHY_FUTEX || (state.why == WHY_RUNNING && state.out_ns == 0);
+        let sleeper = Sleeper { uaddr: 0, out_ns: state.out_ns, asleep };
+        let woke = waker != 0 && wakes(task, current, &sleeper);
+        state.waker_tid = if woke { waker } else { 0 };
+        state.wake_ns = now;
+        if woke {
+            stacks(task, current, &sleeper, now);
+        }
+    }
+}
+
+/// Whether the current task, another thread of the target, wakes the sleeper by a futex call.
+#[inline(always)]
+fn wakes(task: Task, current: Task, sleeper: &Sleeper) -> bool {
+    let waker = Registers::of(current.0);
+    if sleeper.uaddr != 0 {
+        return identify::wakes(waker, sleeper.uaddr);
+    }
+    identify::wait_of(Registers::of(task.0)).is_some_and(|wait| identify::wakes(waker, wait.uaddr))
+}
+
+/// The stacks of waiter and waker. What is not walked here is `limited` when the wait is sent.
+#[inline(always)]
+fn stacks(task: Task, current: Task, sleeper: &Sleeper, now: u64) {
+    let blocked = now.saturating_sub(sleeper.out_ns);
+    if !sleeper.asleep {
+        count(Stat::WokenBeforeSleep, 1);
+    }
+    let always = sleeper.asleep && blocked >= ALWAYS_WALKED_NS;
+    if !always && !pystack::affordable(Frequent::ShortWait, now) {
         return;
     }
-    // Never switched since the beginning: it has been asleep since before us.
-    let asleep = state.why == WHY_FUTEX || (state.why == WHY_RUNNING && state.out_ns == 0);
-    if asleep {
-        both_stacks(task, current, state, now);
-    } else {
+    let Some(state) = thread_state(task.pid()) else { return };
+    if !sleeper.asleep {
         // It is about to go to sleep, and to be in the run queue all the while. It may be back in
         // user mode before its stack is read, so only the waker's is.
-        count(Stat::WokenBeforeSleep, 1);
-        state.waker_stack = if pystack::affordable(Frequent::ShortWait, now) {
-            pystack::of_task(current, now)
-        } else {
-            NoStack::Limited as u64
-        };
+        state.waker_stack = pystack::of_task(current, now);
+        return;
     }
+    // Waiter and waker share an address space, and both stand still in the kernel: both stacks are
+    // walked here, once, with the time blocked known.
+    if state.waiter_stack < u64::from(NoStack::COUNT) {
+        state.waiter_stack = pystack::of_task(task, now);
+        if blocked >= min_wait_ns() {
+            state.native_stack = native::of_task(task, now);
+        }
+    }
+    state.waker_stack = pystack::of_task(current, now);
 }

@@ -16,35 +16,61 @@ use crate::user_memory::word;
 pub(super) const CODE_SLOTS: usize = 512;
 /// Without generations: answers are believed for up to 2^27 ns, 134 ms.
 const BELIEVED_NS_BITS: u32 = 27;
+/// GIL builds with generations: that one is believed for 1 ms.
+const GENERATION_BELIEVED_NS: u64 = 1_000_000;
+/// An odd number of as good as random bits: 2^64 over the golden ratio.
+pub(super) const HASH_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A cached answer.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct CodeEntry {
-    code: u64,
-    generation: u64,
+    /// [`key`] of the code object, mixed with the generation; 0: empty.
+    key: u64,
     base: u64,
-    check: u32,
-    tlbc: u32,
+    /// See [`Code::check`].
+    check: u64,
 }
 
 /// Before a walk of the thread in `walk`: which answers are still good?
 #[inline(always)]
 pub(super) fn begin(config: &StackConfig, walk: *mut Walk, now: u64) {
+    // SAFETY: this CPU's value (`prepare`).
+    let known = unsafe { &mut (*walk).generation };
     let generation = if config.code_generation == NO_FIELD {
         now >> BELIEVED_NS_BITS
     } else {
         let interpreter = thread_word(walk, config.thread_interpreter);
         let at = |offset: u32| word(interpreter.wrapping_add(u64::from(offset)));
-        let codes = at(config.code_generation).unwrap_or(now);
         if config.tlbc_generation == NO_FIELD {
-            codes
+            // Where instructions begin depends on the address alone, and user space finds out that
+            // the code object is another. So a late look costs a name at worst, and saves a read of
+            // a page that nobody else reads.
+            if known.interpreter == interpreter && now < known.believed_until_ns {
+                return;
+            }
+            at(config.code_generation).unwrap_or(now)
         } else {
+            let codes = at(config.code_generation).unwrap_or(now);
             codes ^ at(config.tlbc_generation).unwrap_or(now) << 40
         }
     };
-    // SAFETY: this CPU's value (`prepare`).
-    unsafe { (*walk).generation = generation };
+    known.interpreter = thread_word(walk, config.thread_interpreter);
+    known.believed_until_ns = now + GENERATION_BELIEVED_NS;
+    // Spread over all bits, it can be mixed with a key: one comparison for both.
+    known.mixed = generation.wrapping_mul(HASH_FACTOR);
+}
+
+/// What cached answers must have been given under to be believed.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Generation {
+    /// Spread over all bits.
+    pub(super) mixed: u64,
+    /// Whose it is.
+    interpreter: u64,
+    /// Until then, where a late look does no harm.
+    believed_until_ns: u64,
 }
 
 /// What a frame's place is told by.
@@ -52,8 +78,15 @@ pub(super) fn begin(config: &StackConfig, walk: *mut Walk, now: u64) {
 pub(super) struct Code {
     /// Where the instructions begin.
     pub(super) base: u64,
-    /// What tells the code object from a later one at its address.
-    pub(super) check: u32,
+    /// What tells the code object from a later one at its address, in the upper half.
+    pub(super) check: u64,
+}
+
+/// A code object and a thread's copy of its bytecode: addresses have 47 bits, the lowest 3 of them 0,
+/// which leaves 19 bits for the copy's index, one per thread of the process.
+#[inline(always)]
+fn key(address: u64, tlbc: u32) -> u64 {
+    address << 16 | u64::from(tlbc)
 }
 
 /// What is known of a code object and a thread's copy of its bytecode.
@@ -65,22 +98,19 @@ pub(super) fn load(
     tlbc: u32,
     generation: u64,
 ) -> Result<Code, WalkEnd> {
-    if address == 0 {
-        return Err(WalkEnd::NotCode); // a frame that was cleared
-    }
-    let mixed = address >> 4 ^ address >> 13 ^ u64::from(tlbc) * 37;
-    let slot = mixed as usize & (CODE_SLOTS - 1);
-    // SAFETY: this CPU's value; programs don't nest on a CPU (`prepare`). The slot is masked to the
-    // array's length, and the two references don't overlap: `codes` is used through `entry` only.
+    let key = key(address, tlbc);
+    let slot = (key.wrapping_mul(HASH_FACTOR) >> (u64::BITS - CODE_SLOTS.ilog2())) as usize;
+    // SAFETY: this CPU's value; programs don't nest on a CPU (`prepare`). The slot has no more bits
+    // than the array's length, and the two references don't overlap: `codes` is used through `entry`
+    // only.
     let (entry, walk) = unsafe {
         let codes = (&raw mut (*walk).codes).cast::<CodeEntry>();
         (&mut *codes.add(slot), walk)
     };
-    if entry.code != address || entry.tlbc != tlbc || entry.generation != generation {
-        entry.code = 0;
+    if entry.key != key ^ generation {
+        entry.key = 0;
         fill(config, walk, entry, address, tlbc)?;
-        entry.generation = generation;
-        entry.code = address;
+        entry.key = key ^ generation;
     }
     Ok(Code { base: entry.base, check: entry.check })
 }
@@ -93,6 +123,9 @@ fn fill(
     address: u64,
     tlbc: u32,
 ) -> Result<(), WalkEnd> {
+    if address == 0 {
+        return Err(WalkEnd::NotCode); // a frame that was cleared
+    }
     let copies = config.code_tlbc != NO_FIELD;
     if !read_code(walk, address, copies) {
         return Err(WalkEnd::CodeFault);
@@ -101,7 +134,8 @@ fn fill(
         return Err(WalkEnd::NotCode);
     }
     let qualname = code_word(walk, config.code_qualname);
-    entry.check = code_check(qualname, code_half_word(walk, config.code_first_line));
+    let check = code_check(qualname, code_half_word(walk, config.code_first_line));
+    entry.check = u64::from(check) << 32;
     entry.base = address.wrapping_add(u64::from(config.code_adaptive));
     // struct _PyCodeArray { Py_ssize_t size; char *entries[]; }: entry 0 is the code object's own
     // bytecode (`Include/cpython/code.h`).
@@ -116,6 +150,5 @@ fn fill(
             }
         }
     }
-    entry.tlbc = tlbc;
     Ok(())
 }

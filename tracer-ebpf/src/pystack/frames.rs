@@ -1,10 +1,10 @@
 //! From the leaf frame to the outermost one.
 
-use tracer_common::stack::{MAX_FRAMES, NO_FIELD};
-use tracer_common::{NoStack, RawFrame, StackConfig, WalkEnd};
+use tracer_common::stack::{MAX_FRAMES, NO_FRAME_FIELD};
+use tracer_common::{NoStack, StackConfig, WalkEnd};
 
-use super::code::Code;
-use super::scratch::{Walk, frame_byte, frame_half_word, frame_word, load_frame};
+use super::code::{Code, HASH_FACTOR};
+use super::scratch::{Walk, frame_byte, frame_half_word, frame_word, has_frame, load_frame};
 use super::{code, prepare};
 
 /// Frames looked at, shims among them, before the walk is given up.
@@ -15,7 +15,6 @@ const FIRST_PAGE: u64 = 4096;
 /// Tag bits of a `_PyStackRef` (3.14 and later); code objects are aligned, so earlier versions have
 /// zeros there (`Include/internal/pycore_stackref.h`).
 const TAG_BITS: u64 = 3;
-const HASH_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Walks from the frame at `first` on: fills in the scratch's frames, their count and the stack's
 /// id. Returns a [`WalkEnd`] number.
@@ -38,7 +37,7 @@ fn walk(config: &StackConfig, walk: *mut Walk, first: u64) -> WalkEnd {
     // SAFETY: this CPU's value.
     unsafe { (*walk).event.frames = 0 };
     // SAFETY: as above.
-    let generation = unsafe { (*walk).generation };
+    let generation = unsafe { (*walk).generation.mixed };
     for _ in 0..MAX_STEPS {
         if frame == 0 {
             end = WalkEnd::Complete;
@@ -48,25 +47,25 @@ fn walk(config: &StackConfig, walk: *mut Walk, first: u64) -> WalkEnd {
             end = WalkEnd::BadFrame;
             break;
         }
-        if !load_frame(walk, frame) {
+        if !has_frame(walk, frame) && !load_frame(walk, frame) {
             end = WalkEnd::FrameFault;
             break;
         }
-        let previous = frame_word(walk, frame, config.frame_previous);
+        let previous = frame_word(walk, frame, config.frame.previous);
         // Shims and interpreter entries are no Python code (`Include/internal/pycore_frame.h`,
         // `enum _frameowner`); neither are cleared frames' empty executables.
-        if u32::from(frame_byte(walk, frame, config.frame_owner)) < config.first_shim_owner {
+        if frame_byte(walk, frame, config.frame.owner) < config.frame.first_shim_owner {
             // SAFETY: as above; volatile, so that it is not kept in a register.
             let n = unsafe { (&raw const (*walk).event.frames).read_volatile() } as usize;
             if n >= MAX_FRAMES {
                 break;
             }
-            let address = frame_word(walk, frame, config.frame_executable) & !TAG_BITS;
-            let instruction = frame_word(walk, frame, config.frame_instruction);
-            let tlbc = if config.frame_tlbc_index == NO_FIELD {
+            let address = frame_word(walk, frame, config.frame.executable) & !TAG_BITS;
+            let instruction = frame_word(walk, frame, config.frame.instruction);
+            let tlbc = if config.frame.tlbc_index == NO_FRAME_FIELD {
                 0
             } else {
-                frame_half_word(walk, frame, config.frame_tlbc_index)
+                frame_half_word(walk, frame, config.frame.tlbc_index)
             };
             let Code { base, check } = match code::load(config, walk, address, tlbc, generation) {
                 Ok(code) => code,
@@ -75,16 +74,16 @@ fn walk(config: &StackConfig, walk: *mut Walk, first: u64) -> WalkEnd {
                     break;
                 }
             };
-            let lasti = (instruction.wrapping_sub(base) / 2) as u32;
-            // SAFETY: this CPU's value; the index is masked to the array's length.
+            // `RawFrame::lasti` and `check`, as they lie in memory.
+            let place = check | instruction.wrapping_sub(base) >> 1 & u64::from(u32::MAX);
+            // SAFETY: this CPU's value; the index is masked to the array's length, and a frame is two
+            // aligned words.
             unsafe {
-                let slot = (&raw mut (*walk).frames).cast::<RawFrame>().add(n & (MAX_FRAMES - 1));
-                (*slot).code = address;
-                (*slot).lasti = lasti;
-                (*slot).check = check;
+                let slot = (&raw mut (*walk).frames).cast::<[u64; 2]>().add(n & (MAX_FRAMES - 1));
+                *slot = [address, place];
             }
-            let place = u64::from(lasti) << 32 | u64::from(check);
-            hash = mix(hash, address.wrapping_mul(HASH_FACTOR) ^ place);
+            // Addresses have 47 bits: none is lost.
+            hash = mix(hash, address << 15 ^ place);
             // SAFETY: as above.
             unsafe { (&raw mut (*walk).event.frames).write_volatile(n as u32 + 1) };
         }

@@ -7,7 +7,7 @@ use tracer_common::event::{WAIT_HOLDER_ENDED_EARLY, WAIT_HOLDER_MOVED};
 use tracer_common::{NoStack, StackConfig, WalkEnd};
 
 use super::scratch::{Walk, frame_word, load_frame, read_thread, thread_word};
-use super::{code, end, frames, intern, prepare, thread};
+use super::{code, end, frames, intern, prepare, scratch, thread};
 use crate::maps::WALK;
 use crate::task::Task;
 use crate::user_memory::word;
@@ -59,7 +59,7 @@ extern "C" fn lw_holder_stack(tid: u32, ns_tid: u32, gil: u64, now: u64) -> u64 
         return NoStack::NoFrames as u64;
     };
     // SAFETY: this CPU's value. What is in the window may be older than the holder's last move.
-    unsafe { (*walk).window_page = 0 };
+    unsafe { (*walk).window_page = scratch::NO_PAGE };
     if !load_frame(walk, first) || !read_thread(walk, state) {
         return NoStack::Unreadable as u64;
     }
@@ -81,6 +81,6 @@ extern "C" fn lw_holder_stack(tid: u32, ns_tid: u32, gil: u64, now: u64) -> u64 
 /// The frame's instruction pointer is what it was when the page was copied.
 #[inline(always)]
 fn stands(config: &StackConfig, walk: *mut Walk, frame: u64) -> bool {
-    let copied = frame_word(walk, frame, config.frame_instruction);
-    word(frame.wrapping_add(u64::from(config.frame_instruction))) == Some(copied)
+    let copied = frame_word(walk, frame, config.frame.instruction);
+    word(frame.wrapping_add(u64::from(config.frame.instruction))) == Some(copied)
 }

@@ -53,7 +53,7 @@ extern "C" fn lw_stack(tid: u32, ns_tid: u32, now: u64) -> u64 {
         return NoStack::Unreadable as u64;
     };
     // SAFETY: this CPU's value. What is in the window is of an earlier walk.
-    unsafe { (*walk).window_page = 0 };
+    unsafe { (*walk).window_page = scratch::NO_PAGE };
     code::begin(config, walk, now);
     let end = end(frames::lw_frames(frame));
     count(Stat::StacksWalked, 1);

@@ -4,15 +4,16 @@ use tracer_common::stack::MAX_FRAMES;
 use tracer_common::{RawFrame, StackEvent};
 
 use super::Frequent;
-use super::code::{CODE_SLOTS, CodeEntry};
+use super::code::{CODE_SLOTS, CodeEntry, Generation};
 
 /// Bytes of a frame that hold all fields that are needed, in every version. No frame is shorter.
 pub(super) const FRAME_BYTES: u64 = 80;
 /// Offsets into a thread state are masked with this, so that the verifier knows their range.
 const THREAD_MASK: u32 = 0xff;
 const CODE_MASK: u32 = 0xff;
-const FRAME_MASK: u32 = 0x7f;
 const PAGE: u64 = 4096;
+/// No page has this address.
+pub(super) const NO_PAGE: u64 = 1;
 
 /// Scratch of one walk.
 #[repr(C)]
@@ -21,20 +22,20 @@ pub(crate) struct Walk {
     pub(super) event: StackEvent,
     /// Leaf first.
     pub(super) frames: [RawFrame; MAX_FRAMES],
-    /// One page of the frames' stack, from its start on, and room for masked offsets.
-    window: [u8; PAGE as usize + 256],
+    /// One page of the frames' stack, from its start on, and room for any offset.
+    window: [u8; PAGE as usize + 264],
     /// The thread state, and room for masked offsets.
     thread: [u8; 264],
     /// The beginning of a code object, and room for masked offsets.
     code: [u8; 264],
-    /// Address of the page in `window`; 0: none.
+    /// Address of the page in `window`, or [`NO_PAGE`].
     pub(super) window_page: u64,
     /// Bytes of it that were read.
     pub(super) window_len: u64,
     /// Address of the thread state in `thread`.
     pub(super) thread_address: u64,
     /// What code-object answers must have been cached under to be believed.
-    pub(super) generation: u64,
+    pub(super) generation: Generation,
     /// Frequent walks are paid for until then.
     pub(super) paid_until_ns: [u64; Frequent::COUNT],
     /// Always 0.
@@ -87,7 +88,16 @@ pub(super) fn read_code(walk: *mut Walk, address: u64, with_tlbc: bool) -> bool 
     }
 }
 
-/// Makes sure that the frame at `frame` is in the window; false if it can't be read.
+/// Whether the frame at `frame` is in the window.
+#[inline(always)]
+pub(super) fn has_frame(walk: *mut Walk, frame: u64) -> bool {
+    let (page, at) = (frame & !(PAGE - 1), frame & (PAGE - 1));
+    // SAFETY: this CPU's value.
+    let walk = unsafe { &*walk };
+    walk.window_page == page && at + FRAME_BYTES <= walk.window_len
+}
+
+/// Reads the frame at `frame` into the window; false if it can't be read.
 ///
 /// A Python data stack grows upwards and is contiguous, so one page holds some 28 older frames: a
 /// read from the page's start up to the frame saves a read for each of them.
@@ -96,10 +106,7 @@ pub(super) fn load_frame(walk: *mut Walk, frame: u64) -> bool {
     let (page, at) = (frame & !(PAGE - 1), frame & (PAGE - 1));
     // SAFETY: this CPU's value.
     let walk = unsafe { &mut *walk };
-    if walk.window_page == page && at + FRAME_BYTES <= walk.window_len {
-        return true;
-    }
-    walk.window_page = 0;
+    walk.window_page = NO_PAGE;
     let read = read_user!(walk.window, (at + FRAME_BYTES) as u32, page);
     if read {
         walk.window_page = page;
@@ -131,9 +138,9 @@ macro_rules! frame_getters {
     ($($name:ident: $type:ty;)+) => {$(
         /// A field of a frame that is in the window.
         #[inline(always)]
-        pub(super) fn $name(walk: *const Walk, frame: u64, offset: u32) -> $type {
-            let at = (frame & (PAGE - 1)) as usize + (offset & FRAME_MASK) as usize;
-            // SAFETY: at most 4095 + 127, and 8 more bytes are in the window.
+        pub(super) fn $name(walk: *const Walk, frame: u64, offset: u8) -> $type {
+            let at = (frame & (PAGE - 1)) as usize + offset as usize;
+            // SAFETY: at most 4095 + 255, and 8 more bytes are in the window.
             unsafe { *(&raw const (*walk).window).cast::<u8>().add(at).cast::<$type>() }
         }
     )+};

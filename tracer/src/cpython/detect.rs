@@ -1,7 +1,7 @@
 //! Finding the interpreter in a live process.
 
 use tracer_common::config::MAX_GILS;
-use tracer_common::stack::{MAX_INTERPRETERS, NO_FIELD};
+use tracer_common::stack::{FrameOffsets, MAX_INTERPRETERS, NO_FIELD, NO_FRAME_FIELD};
 use tracer_common::{InterpreterConfig, StackConfig};
 
 use super::layout::GilPlace;
@@ -211,12 +211,16 @@ impl Interpreter {
             thread_native_id: thread.native_id as u32,
             thread_frame: thread.frame as u32,
             cframe_current: optional(thread.cframe_current),
-            frame_previous: frame.previous as u32,
-            frame_executable: frame.executable as u32,
-            frame_instruction: frame.instruction as u32,
-            frame_owner: frame.owner as u32,
-            frame_tlbc_index: optional(frame.tlbc_index),
-            first_shim_owner: u32::from(frame.first_shim_owner),
+            frame: FrameOffsets {
+                previous: frame.previous as u8,
+                executable: frame.executable as u8,
+                instruction: frame.instruction as u8,
+                owner: frame.owner as u8,
+                tlbc_index: frame.tlbc_index.map_or(NO_FRAME_FIELD, |offset| offset as u8),
+                first_shim_owner: frame.first_shim_owner,
+                locals: frame.locals as u8,
+                _pad: 0,
+            },
             ob_type: *ob_type as u32,
             code_first_line: code.first_line as u32,
             code_qualname: code.qualname as u32,

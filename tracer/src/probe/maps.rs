@@ -86,17 +86,21 @@ impl Maps {
     #[must_use]
     pub fn thread(&self, tid: Tid) -> Option<ThreadState> {
         let state = self.threads.get(&tid.0, 0).ok()?;
-        Some(self.with_quick_yields(tid, state))
+        Some(self.with_quick(tid, state))
     }
 
     fn quick_slot(&self, tid: Tid) -> QuickState {
         self.quick.get(&(tid.0 % QUICK_SLOTS), 0).unwrap_or_default()
     }
 
-    fn with_quick_yields(&self, tid: Tid, mut state: ThreadState) -> ThreadState {
+    fn with_quick(&self, tid: Tid, mut state: ThreadState) -> ThreadState {
         let slot = self.quick_slot(tid);
         if slot.tid == tid.0 {
             state.spin.yields += slot.yields;
+            if slot.wake_ns != 0 {
+                state.wake_ns = slot.wake_ns;
+                state.waker_tid = slot.waker_tid;
+            }
         }
         state
     }
@@ -105,7 +109,7 @@ impl Maps {
     #[must_use]
     pub fn threads(&self) -> Vec<(Tid, ThreadState)> {
         let all = self.threads.iter().flatten().map(|(tid, state)| (Tid(tid), state));
-        all.map(|(tid, state)| (tid, self.with_quick_yields(tid, state))).collect()
+        all.map(|(tid, state)| (tid, self.with_quick(tid, state))).collect()
     }
 
     /// Forgets a dead thread.

@@ -1,7 +1,8 @@
-"""One thread that yields its CPU in a loop, at a depth of recursion, to a child that does the same.
+"""Two threads that yield one CPU to each other in a loop, at a depth of recursion.
 
-Both are on one CPU, so that every yield gives it away, and nothing else is done between two of them:
-what a tracer does at a yield is measured with warm caches.
+Both are pinned to one CPU, so that every yield gives it away, and nothing else is done between two
+of them: what a tracer does at a yield is measured with warm caches. `os.sched_yield` lets go of the
+GIL, so neither ever waits for it.
 """
 
 import os
@@ -22,18 +23,14 @@ def give_away(stop):
 
 
 def main():
-    parser = _common.parser(__doc__, threads=1)
+    parser = _common.parser(__doc__, threads=2)
     parser.add_argument("--depth", type=int, default=1, metavar="FRAMES")
     options = parser.parse_args()
     os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
-    parent = os.getpid()
-    if os.fork() == 0:
-        while os.getppid() == parent:
-            os.sched_yield()
-        os._exit(0)
     stop = _common.arm(options.seconds)
     _common.announce()
-    at_depth(options.depth, give_away, stop)
+    worker = (at_depth, options.depth, give_away, stop)
+    _common.join(_common.start([worker] * options.threads))
 
 
 if __name__ == "__main__":
