@@ -78,9 +78,20 @@ pub struct WaitEvent {
     pub holder_stack: u64,
     /// The holder's thread, as its own PID namespace numbers it; 0 if it is not known.
     pub holder_ns_tid: u32,
-    /// Always 0.
-    pub _pad: u32,
+    /// See [`FutexIdentity::marks`].
+    pub marks: u32,
+    /// See [`FutexIdentity::object`].
+    pub object: u64,
+    /// See [`FutexIdentity::owner`].
+    pub owner: u64,
+    /// First local variables of the innermost Python frames of `waiter_stack`, leaf first: `self`, if
+    /// they are methods. 0: not read.
+    pub subjects: [u64; SUBJECTS],
 }
+
+/// Frames whose first local variable is read: enough to get from `Condition.wait` to the barrier or
+/// queue that uses the condition.
+pub const SUBJECTS: usize = 4;
 
 impl WaitEvent {
     /// The identity part of the record.
@@ -94,7 +105,9 @@ impl WaitEvent {
             op: self.op,
             val: self.val,
             shape: self.shape,
-            _pad: 0,
+            marks: self.marks,
+            object: self.object,
+            owner: self.owner,
         }
     }
 }
@@ -114,4 +127,4 @@ pub struct ThreadEvent {
     pub comm: [u8; 16],
 }
 
-plain_data!(WaitEvent = 136, ThreadEvent = 32);
+plain_data!(WaitEvent = 184, ThreadEvent = 32);

@@ -16,11 +16,11 @@ pub use config::{InterpreterConfig, MAX_GILS};
 pub use counter::{DropReason, ShapeTotals, Stat, SyscallTotals};
 pub use event::{
     EVENT_EXEC, EVENT_NATIVE, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW, EVENT_WAIT,
-    WaitEvent,
+    SUBJECTS, WaitEvent,
 };
 pub use shape::{FutexIdentity, Shape};
 pub use stack::{
-    NativeEvent, NoStack, RawFrame, StackConfig, StackEvent, ThreadStateAddress, WalkEnd,
+    LockObject, NativeEvent, NoStack, RawFrame, StackConfig, StackEvent, ThreadStateAddress, WalkEnd,
 };
 pub use thread::{InitialWait, QuickState, SpinKey, SpinSite, SpinTotals, ThreadState};
 

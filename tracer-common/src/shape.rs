@@ -70,8 +70,18 @@ pub struct FutexIdentity {
     pub val: u32,
     /// A [`Shape`] number.
     pub shape: u32,
-    /// Always 0.
-    pub _pad: u32,
+    /// `MARK_*` bits.
+    pub marks: u32,
+    /// The Python object that the lock belongs to, where it was found through the waiter's frame
+    /// ([`Shape::Semaphore`]); else 0.
+    pub object: u64,
+    /// What the lock itself says of its owner, as it says it: a thread id for [`Shape::Mutex`], for
+    /// the others the word behind the lock, which is a `pthread_self()` if the lock is an `RLock`. 0:
+    /// nobody, or not read.
+    pub owner: u64,
 }
 
-plain_data!(FutexIdentity = 48);
+/// The garbage collector was at work.
+pub const MARK_COLLECTING: u32 = 1 << 0;
+
+plain_data!(FutexIdentity = 64);

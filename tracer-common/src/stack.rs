@@ -198,6 +198,16 @@ pub struct ThreadStateAddress {
     pub _pad: u32,
 }
 
+/// The Python object that owns a semaphore. Lives in the `LOCK_OBJECTS` map, keyed by the semaphore.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct LockObject {
+    /// Its user address; 0: it was looked for in vain.
+    pub object: u64,
+    /// If it was looked for in vain: not again before this time.
+    pub retry_ns: u64,
+}
+
 /// A frame as it was walked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::Immutable))]
@@ -264,6 +274,7 @@ pub const fn code_check(qualname: u64, first_line: u32) -> u32 {
 plain_data!(
     StackConfig = 152,
     ThreadStateAddress = 24,
+    LockObject = 16,
     RawFrame = 16,
     StackEvent = 24,
     NativeEvent = 48,

@@ -3,7 +3,7 @@
 //! Written only by the CPU that switches the thread in or out, but for `wake_ns`, `waker_tid` and the
 //! stacks, which the waker's CPU writes while the thread is off its CPU or about to leave it.
 
-use crate::{FutexIdentity, plain_data};
+use crate::{FutexIdentity, SUBJECTS, plain_data};
 
 /// Not seen yet, or back from a futex wait. Other switch-ins are not looked at by default, so the
 /// other reasons stay until the next switch-out.
@@ -127,6 +127,8 @@ pub struct ThreadState {
     pub holder_ns_tid: u32,
     /// `WAIT_HOLDER_*` flags of that stack.
     pub holder_flags: u32,
+    /// First local variables of the innermost frames of `waiter_stack`, leaf first; 0: not read.
+    pub subjects: [u64; SUBJECTS],
     /// The spin that may still go on.
     pub spin: Spin,
     /// The system call under way.
@@ -208,12 +210,12 @@ pub struct SpinTotals {
 }
 
 plain_data!(
-    Chain = 88,
+    Chain = 104,
     Spin = 136,
     SpinKey = 16,
     SyscallState = 32,
-    ThreadState = 400,
-    InitialWait = 56,
+    ThreadState = 464,
+    InitialWait = 72,
     QuickState = 64,
     SpinSite = 56,
     SpinTotals = 32,

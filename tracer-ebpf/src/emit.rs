@@ -62,7 +62,10 @@ pub(crate) fn wait(tid: u32, state: &ThreadState, waker_tid: u32) {
             if waker_tid == 0 { NoStack::NotTaken as u64 } else { state.waker_stack };
         (*event).holder_stack = state.holder_stack;
         (*event).holder_ns_tid = state.holder_ns_tid;
-        (*event)._pad = 0;
+        (*event).marks = chain.id.marks;
+        (*event).object = chain.id.object;
+        (*event).owner = chain.id.owner;
+        (*event).subjects = state.subjects;
     }
     entry.submit(wakeup());
 }

@@ -6,7 +6,7 @@
 
 use tracer_common::event::{WAIT_WAKE_UNSEEN, WAIT_WOKEN_BEFORE_SLEEP};
 use tracer_common::thread::ThreadState;
-use tracer_common::{FutexIdentity, NoStack, Shape, Stat};
+use tracer_common::{FutexIdentity, NoStack, SUBJECTS, Shape, Stat};
 
 use crate::counters::count;
 use crate::emit;
@@ -51,6 +51,7 @@ fn forget_stacks(state: &mut ThreadState, now: u64) {
     state.holder_stack = NoStack::NotTaken as u64;
     state.holder_ns_tid = 0;
     state.holder_flags = 0;
+    state.subjects = [0; SUBJECTS];
 }
 
 /// The thread is back on a CPU after a blocked futex wait.

@@ -4,12 +4,13 @@
 //! waiter's own stack and die with the wait.
 
 use tracer_common::config::MAX_GILS;
+use tracer_common::shape::MARK_COLLECTING;
 use tracer_common::{DropReason, FutexIdentity, Shape};
 
 use crate::counters::lost;
 use crate::maps::INTERPRETER;
 use crate::registers::{Registers, SYS_FUTEX, SYS_FUTEX_WAIT, SYS_FUTEX_WAITV};
-use crate::user_memory::{two_words, word};
+use crate::user_memory::{three_words, two_words, word};
 
 // include/uapi/linux/futex.h
 const FUTEX_WAIT: u32 = 0;
@@ -113,7 +114,15 @@ pub(crate) fn identify(id: &mut FutexIdentity, wait: WaitArguments, sp: u64) {
     id.lock = 0;
     id.park_arg = 0;
     id.object_type = 0;
-    id.shape = plain_shape(op, val) as u32;
+    id.marks = 0;
+    id.object = 0;
+    id.owner = 0;
+    let shape = plain_shape(op, val);
+    id.shape = shape as u32;
+    if matches!(shape, Shape::Mutex) {
+        // `pthread_mutex_t`: `__lock`, `__count`, `__owner` (sysdeps/x86/nptl/bits/struct_mutex.h).
+        id.owner = word(uaddr.wrapping_add(8)).unwrap_or(0) & u64::from(u32::MAX);
+    }
     let Some(interpreter) = INTERPRETER.get(0) else { return };
     if interpreter.valid == 0 {
         return;
@@ -148,12 +157,26 @@ pub(crate) fn identify(id: &mut FutexIdentity, wait: WaitArguments, sp: u64) {
     id.park_arg = park_arg;
     let object = interpreter.free_threaded != 0 && address & 15 == 10;
     id.shape = if object { Shape::Object } else { Shape::Parked } as u32;
-    if address > STACK_WINDOW && address.wrapping_sub(sp) >= STACK_WINDOW {
+    if park_arg == 0 && interpreter.gc_collecting != 0 {
+        // Events, once flags and threads that stand still while the world is stopped park without an
+        // argument: none of them is frequent.
+        let collecting = word(interpreter.gc_collecting).unwrap_or(0) as u32 != 0;
+        id.marks = if collecting { MARK_COLLECTING } else { 0 };
+    }
+    if address <= STACK_WINDOW || address.wrapping_sub(sp) < STACK_WINDOW {
+        return;
+    }
+    if object {
         match object_type(address) {
             Some(object_type) => id.object_type = object_type,
-            None if object => lost(DropReason::ObjectTypeFault),
-            None => {} // a PyMutex outside any object: there may be nothing before it
+            None => lost(DropReason::ObjectTypeFault),
         }
+    } else if let Some([object_type, _, owner]) = three_words(address.wrapping_sub(8)) {
+        // A Lock or RLock has its mutex right behind the type. An RLock's owner follows: `struct
+        // _PyRecursiveMutex { PyMutex mutex; PyThread_ident_t thread; size_t level; }`. A PyMutex
+        // outside any object has neither, and there may be nothing before it.
+        id.object_type = object_type;
+        id.owner = owner;
     }
 }
 

@@ -5,7 +5,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use tracer_common::thread::QUICK_SLOTS;
 use tracer_common::{
-    DropReason, InitialWait, InterpreterConfig, QuickState, Shape, ShapeTotals, SpinKey, SpinSite,
+    DropReason, InitialWait, InterpreterConfig, LockObject, QuickState, Shape, ShapeTotals, SpinKey, SpinSite,
     SpinTotals, StackConfig, Stat, SyscallTotals, ThreadState, ThreadStateAddress,
 };
 
@@ -60,6 +60,10 @@ pub(crate) static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(1, 0);
 /// Scratch of a copy of a native stack.
 #[map]
 pub(crate) static NATIVE: PerCpuArray<NativeScratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// Semaphore -> the Python object that owns it. Filled in at the first wait for each.
+#[map]
+pub(crate) static LOCK_OBJECTS: LruHashMap<u64, LockObject> = LruHashMap::with_max_entries(16384, 0);
 
 /// Ids of the stacks that user space has. One that falls out is sent again.
 #[map]

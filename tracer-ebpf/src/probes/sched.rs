@@ -135,6 +135,9 @@ fn switch_out<const REGISTERS: bool>(prev: Task, preempted: bool, task_state: u3
             state.why = WHY_FUTEX;
             state.futex_switches += 1;
             identify::identify(&mut state.current, wait, sp);
+            if state.current.shape == Shape::Semaphore as u32 {
+                pystack::find_lock_object(prev, &mut state.current, now);
+            }
             quick::fall_asleep(tid, state);
             spin::on_park(state, state.current.lock);
             spin::flush(tid, state, now, prev.exec_ns());
@@ -162,7 +165,7 @@ fn own_stack(prev: Task, state: &mut ThreadState, timed: bool, now: u64) {
             state.waiter_stack = NoStack::Limited as u64;
             return;
         }
-        state.waiter_stack = pystack::of_task(prev, now);
+        state.waiter_stack = pystack::of_waiter(prev, state, now);
         state.native_stack = native::of_task(prev, now);
     }
     if gil && goes_on {
@@ -310,7 +313,7 @@ fn stacks(task: Task, current: Task, sleeper: &Sleeper, now: u64) {
     // Waiter and waker share an address space, and both stand still in the kernel: both stacks are
     // walked here, once, with the time blocked known.
     if state.waiter_stack < u64::from(NoStack::COUNT) {
-        state.waiter_stack = pystack::of_task(task, now);
+        state.waiter_stack = pystack::of_waiter(task, state, now);
         if blocked >= min_wait_ns() {
             state.native_stack = native::of_task(task, now);
         }

@@ -6,14 +6,19 @@
 mod code;
 mod frames;
 mod holder;
+mod lock_object;
 mod scratch;
+mod subjects;
 mod thread;
 
 use tracer_common::event::EVENT_STACK;
 use tracer_common::stack::MAX_FRAMES;
-use tracer_common::{DropReason, NoStack, RawFrame, StackConfig, StackEvent, Stat, WalkEnd};
+use tracer_common::{
+    DropReason, NoStack, RawFrame, SUBJECTS, Shape, StackConfig, StackEvent, Stat, ThreadState, WalkEnd,
+};
 
 pub(crate) use holder::{Holder, of_holder};
+pub(crate) use lock_object::find_lock_object;
 pub(crate) use scratch::Walk;
 pub(crate) use thread::forget;
 
@@ -32,7 +37,22 @@ const SHORT_WALKS_BURST: u64 = 50;
 /// or a [`NoStack`] number. `task` is in the current address space.
 #[inline(always)]
 pub(crate) fn of_task(task: Task, now: u64) -> u64 {
-    lw_stack(task.pid(), task.namespace_tid(), now)
+    lw_stack(task.pid(), task.namespace_tid(), now, 0)
+}
+
+/// The same of a waiter; fills in its state's subjects, if what it waits for is told by them.
+#[inline(always)]
+pub(crate) fn of_waiter(task: Task, state: &mut ThreadState, now: u64) -> u64 {
+    const TOLD: [u32; 3] = [Shape::Gil as u32, Shape::GilHandoff as u32, Shape::Object as u32];
+    let untold = !TOLD.contains(&state.current.shape);
+    let stack = lw_stack(task.pid(), task.namespace_tid(), now, u64::from(untold));
+    if untold {
+        if let Some(walk) = WALK.get_ptr(0) {
+            // SAFETY: this CPU's value, which the call has just filled in.
+            state.subjects = unsafe { (*walk).subjects };
+        }
+    }
+    stack
 }
 
 // A function with a global symbol is verified once per program, for all arguments; any other again
@@ -40,11 +60,13 @@ pub(crate) fn of_task(task: Task, now: u64) -> u64 {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn lw_stack(tid: u32, ns_tid: u32, now: u64) -> u64 {
+extern "C" fn lw_stack(tid: u32, ns_tid: u32, now: u64, with_subjects: u64) -> u64 {
     let (config, walk) = match prepare() {
         Ok(ready) => ready,
         Err(why) => return why as u64,
     };
+    // SAFETY: this CPU's value.
+    unsafe { (*walk).subjects = [0; SUBJECTS] };
     if thread::lw_thread(tid, ns_tid, now) == 0 {
         return NoStack::NoThreadState as u64;
     }
@@ -54,6 +76,9 @@ extern "C" fn lw_stack(tid: u32, ns_tid: u32, now: u64) -> u64 {
     };
     // SAFETY: this CPU's value. What is in the window is of an earlier walk.
     unsafe { (*walk).window_page = scratch::NO_PAGE };
+    if with_subjects != 0 {
+        subjects::lw_subjects(frame);
+    }
     code::begin(config, walk, now);
     let end = end(frames::lw_frames(frame));
     count(Stat::StacksWalked, 1);

@@ -1,13 +1,14 @@
 //! Where a walk keeps what is too large for the BPF stack: one per CPU.
 
 use tracer_common::stack::MAX_FRAMES;
-use tracer_common::{RawFrame, StackEvent};
+use tracer_common::{RawFrame, SUBJECTS, StackEvent};
 
 use super::Frequent;
 use super::code::{CODE_SLOTS, CodeEntry, Generation};
 
-/// Bytes of a frame that hold all fields that are needed, in every version. No frame is shorter.
-pub(super) const FRAME_BYTES: u64 = 80;
+/// Bytes of a frame that hold all fields that are needed, in every version, and the first local
+/// variable or value behind them.
+pub(super) const FRAME_BYTES: u64 = 88;
 /// Offsets into a thread state are masked with this, so that the verifier knows their range.
 const THREAD_MASK: u32 = 0xff;
 const CODE_MASK: u32 = 0xff;
@@ -38,8 +39,10 @@ pub(crate) struct Walk {
     pub(super) generation: Generation,
     /// Frequent walks are paid for until then.
     pub(super) paid_until_ns: [u64; Frequent::COUNT],
-    /// Always 0.
-    pub(super) _pad: u32,
+    /// First local variables of the innermost frames, of a waiter's walk.
+    pub(super) subjects: [u64; SUBJECTS],
+    /// Python frames whose first local variable has been read.
+    pub(super) subjects_read: u32,
     /// Who holds the GIL, as its own PID namespace numbers it.
     pub(super) holder_ns_tid: u32,
     /// `WAIT_HOLDER_*` flags of the last holder's stack.
@@ -86,6 +89,13 @@ pub(super) fn read_code(walk: *mut Walk, address: u64, with_tlbc: bool) -> bool 
     } else {
         read_user!((*walk).code, CODE_BYTES, address)
     }
+}
+
+/// Reads the top of a frame's value stack to where a code object would be, and nothing behind it;
+/// false if it can't be read. `bytes`: at most 128.
+#[inline(always)]
+pub(super) fn read_values(walk: *mut Walk, address: u64, bytes: u32) -> bool {
+    read_user!((*walk).code, bytes & 0xff, address)
 }
 
 /// Whether the frame at `frame` is in the window.

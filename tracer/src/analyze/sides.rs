@@ -62,6 +62,12 @@ impl OtherSide {
     pub fn of(wait: &Wait, unverified: bool) -> Self {
         let verified = wait.flags & (WAIT_HOLDER_MOVED | WAIT_HOLDER_ENDED_EARLY) == 0;
         let (thread, stack, source) = match (wait.holder, wait.waker) {
+            // Of most owners only the name is known; who then wakes the waiter was walked letting go.
+            (Some(owner), waker)
+                if verified && wait.holder_stack == SideStack::default() && waker == Some(owner) =>
+            {
+                (Some(owner), wait.waker_stack, Source::Owner)
+            }
             (Some(owner), _) if verified => (Some(owner), wait.holder_stack, Source::Owner),
             (Some(owner), _) if unverified => {
                 (Some(owner), wait.holder_stack, Source::OwnerUnverified)

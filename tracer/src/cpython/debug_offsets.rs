@@ -55,7 +55,7 @@ const V3_13: &[Section] = &[
     ("float_object", FLOAT),
     ("long_object", LONG),
     ("bytes_object", BYTES),
-    ("unicode_object", &["size", "state", "length", "asciiobject_size"]),
+    ("unicode_object", &["size", "state", "length", "asciiobject_size"]),    ("gc", &["size", "collecting"]),
 ];
 
 const V3_14: &[Section] = &[
@@ -87,7 +87,7 @@ const V3_14: &[Section] = &[
     ("float_object", FLOAT),
     ("long_object", LONG),
     ("bytes_object", BYTES),
-    ("unicode_object", &["size", "state", "length", "asciiobject_size"]),
+    ("unicode_object", &["size", "state", "length", "asciiobject_size"]),    ("gc", &["size", "collecting"]),
 ];
 
 const V3_15: &[Section] = &[
@@ -132,6 +132,7 @@ const V3_15: &[Section] = &[
         "unicode_object",
         &["size", "state", "length", "asciiobject_size", "compactunicodeobject_size"],
     ),
+    ("gc", &["size", "collecting"]),
 ];
 
 const SEQUENCE: &[&str] = &["size", "ob_item", "ob_size"];

@@ -182,6 +182,12 @@ impl Interpreter {
             ob_type: self.layout.ob_type as u32,
             lock_mutex: self.layout.object_header as u32,
             _pad: 0,
+            // The main interpreter is at the end of the list.
+            gc_collecting: self
+                .interpreters
+                .last()
+                .zip(self.layout.gc_collecting)
+                .map_or(0, |(interpreter, offset)| interpreter.0.wrapping_add(offset)),
         };
         for (slot, gil) in config.gils.iter_mut().zip(&self.gils) {
             *slot = gil.0;

@@ -70,6 +70,12 @@ pub struct Layout {
     pub object_header: u64,
     /// Size of `_PyRuntime`.
     pub runtime_size: u64,
+    /// Size of an interpreter state; 0: not known (before 3.13).
+    pub interpreter_size: u64,
+    /// `gc.collecting` in an interpreter state, if that is known (3.13 and later).
+    pub gc_collecting: Option<u64>,
+    /// `state` in a thread state, which a thread parks on while the world is stopped (3.13 and later).
+    pub thread_state: Option<u64>,
 }
 
 /// Where the GIL struct is.
@@ -143,6 +149,9 @@ impl Layout {
             tp_flags: 168,
             object_header: 16,
             runtime_size,
+            interpreter_size: 0,
+            gc_collecting: None,
+            thread_state: None,
         }
     }
 
@@ -179,6 +188,23 @@ impl Layout {
             tp_flags: sane("type_object.tp_flags", get("type_object", "tp_flags"), 1024)?,
             object_header: sane("pyobject.size", get("pyobject", "size"), 65)?,
             runtime_size: sane("runtime_state.size", get("runtime_state", "size"), 1 << 26)?,
+            interpreter_size: sane(
+                "interpreter_state.size",
+                get("interpreter_state", "size"),
+                1 << 24,
+            )?,
+            gc_collecting: Some(
+                sane("interpreter_state.gc", get("interpreter_state", "gc"), 1 << 20)?
+                    + sane("gc.collecting", get("gc", "collecting"), 1 << 12)?,
+            ),
+            // Not in the table: the word `state` follows `_status` with two or three others between
+            // (`struct _ts`, Include/cpython/pystate.h; seen in headers and in live processes).
+            thread_state: match version.minor() {
+                (3, 13) => Some(40),
+                (3, 14) => Some(44),
+                (3, 15) => Some(48),
+                _ => None,
+            },
         })
     }
 

@@ -10,9 +10,12 @@ mod detect;
 mod fake;
 mod frame_fields;
 mod frame_layout;
+mod frame_values;
 mod layout;
 mod lines;
 mod name;
+mod runtime_fields;
+mod situation;
 mod text;
 mod thread_name;
 mod thread_states;
@@ -26,12 +29,14 @@ pub use frame_fields::{
     CODE_BYTES, CodeFields, FRAME_BYTES, FrameFields, FrameLayout, InterpreterFields, THREAD_BYTES,
     ThreadFields,
 };
+pub use frame_values::{first_locals, lock_object};
 pub use layout::{Layout, LayoutError};
 pub use lines::line;
-pub use name::{LockName, Namer};
+pub use name::{LockName, Namer, Seen, Told};
+pub use situation::{Frame, LockType, Situation, situation};
 pub use text::{MAX_TEXT, StateBits, StringLayout, read_bytes, read_str};
 pub use thread_name::thread_name;
-pub use thread_states::{interpreters, thread_states};
+pub use thread_states::{interpreters, thread_ident, thread_states};
 pub use verify::verify;
 pub use walk::{Walk, walk};
 

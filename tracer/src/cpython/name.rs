@@ -1,9 +1,14 @@
 //! What a futex wait waits for, in the words of a Python programmer.
 
 use rustc_hash::FxHashMap;
-use tracer_common::{FutexIdentity, Shape};
+use tracer_common::shape::MARK_COLLECTING;
+use tracer_common::{FutexIdentity, SUBJECTS, Shape};
 
-use super::Interpreter;
+use super::attributes::Attributes;
+use super::block::pointer;
+use super::runtime_fields::{self, RuntimeLock};
+use super::situation::{LockType, Situation};
+use super::{Interpreter, read_str};
 use crate::target::Memory;
 use crate::trace::records::{Class, Kind};
 use crate::units::{Address, Pid};
@@ -30,6 +35,41 @@ pub struct LockName {
     pub lock: Address,
     /// For people.
     pub name: String,
+}
+
+/// What the waiter's frames say about a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Told {
+    /// Nothing: there are none.
+    Nothing,
+    /// The lock is waited for as such.
+    Itself,
+    /// It is waited for as part of something else.
+    As(Situation),
+}
+
+/// All that is known of a wait when it gets its name.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// What the kernel side saw.
+    pub id: &'a FutexIdentity,
+    /// What the frames say.
+    pub told: Told,
+    /// First local variables of the innermost frames; 0: not read.
+    pub subjects: [u64; SUBJECTS],
+    /// The waiter's `PyThreadState`.
+    pub thread: Option<Address>,
+    /// `id.val` is the id of a thread of the target: only then is a wait shaped like `pthread_join`
+    /// one.
+    pub is_thread: bool,
+}
+
+impl<'a> Seen<'a> {
+    /// Of which nothing but its lock is known.
+    #[must_use]
+    pub fn alone(id: &'a FutexIdentity) -> Self {
+        Self { id, told: Told::Nothing, subjects: [0; SUBJECTS], thread: None, is_thread: false }
+    }
 }
 
 /// Names locks by reading the target's memory.
@@ -71,9 +111,52 @@ impl Namer {
         self.interpreter.as_mut()
     }
 
-    /// Names the lock behind a futex wait. `is_thread` tells whether a number is the id of a
-    /// thread of the target: only then is a wait shaped like `pthread_join` one.
-    pub fn name(&mut self, id: &FutexIdentity, is_thread: impl Fn(u32) -> bool) -> LockName {
+    /// The waiter stands still while the world is stopped: it parks on its own thread state
+    /// (`tstate_wait_attach`, Python/pystate.c).
+    #[must_use]
+    pub fn waits_on_own_state(&self, wait: &Seen<'_>) -> bool {
+        let offset = self.interpreter.as_ref().and_then(|python| python.layout.thread_state);
+        wait.id.shape == Shape::Parked as u32
+            && offset
+                .zip(wait.thread)
+                .is_some_and(|(offset, thread)| thread.0.wrapping_add(offset) == wait.id.lock)
+    }
+
+    /// What a wait's lock itself is known to be, which decides what the waiter's frames can say.
+    pub fn lock_type(&mut self, id: &FutexIdentity) -> LockType {
+        let shape = Shape::from_u32(id.shape);
+        if !matches!(shape, Some(Shape::Parked | Shape::Semaphore)) {
+            return LockType::Other;
+        }
+        match self.type_name(Address(id.object_type)).as_deref() {
+            Some("_thread.lock") => LockType::Lock,
+            Some("_thread.RLock") => LockType::Rlock,
+            Some("_queue.SimpleQueue") => LockType::SimpleQueue,
+            // Nothing leads from a semaphore to its Lock, if it is that of one.
+            _ if shape == Some(Shape::Semaphore) => LockType::Lock,
+            _ => LockType::Other,
+        }
+    }
+
+    /// Names what a futex wait waits for.
+    pub fn name(&mut self, wait: &Seen<'_>) -> LockName {
+        let lock = self.lock_name(wait);
+        let Told::As(situation) = wait.told else { return lock };
+        let subject = situation.subject.and_then(|n| wait.subjects.get(n)).copied().unwrap_or(0);
+        let subject = if subject == 0 { None } else { pointer(subject) };
+        let name = subject.and_then(|subject| self.subject_name(situation.kind, subject));
+        LockName {
+            kind: situation.kind,
+            class: situation.class,
+            address: subject.unwrap_or(lock.address),
+            // Each wait may have had a lock of its own: what they are for is one thing.
+            lock: subject.unwrap_or(lock.lock),
+            name: name.unwrap_or_else(|| situation.name.to_owned()),
+        }
+    }
+
+    fn lock_name(&mut self, wait: &Seen<'_>) -> LockName {
+        let id = wait.id;
         let futex = Address(id.uaddr);
         let plain = |kind, class, name: &str| LockName {
             kind,
@@ -86,12 +169,33 @@ impl Namer {
         match Shape::from_u32(id.shape).unwrap_or(Shape::Futex) {
             Shape::Gil => self.gil(id, Kind::Gil),
             Shape::GilHandoff => self.gil(id, Kind::GilHandoff),
-            Shape::Object | Shape::Parked => self.parked(id),
-            Shape::Semaphore => other("semaphore"),
-            Shape::Mutex => other("mutex"),
-            Shape::Join if is_thread(id.val) => plain(Kind::Join, Class::Idle, "thread"),
+            Shape::Object | Shape::Parked => self.parked(wait),
+            Shape::Semaphore => {
+                self.object_lock(wait, futex).unwrap_or_else(|| other("semaphore"))
+            }
+            Shape::Mutex => plain(Kind::PthreadMutex, Class::Contention, "mutex"),
+            Shape::Join if wait.is_thread => plain(Kind::Join, Class::Idle, "Thread"),
             Shape::Join | Shape::Futex => other("futex"),
         }
+    }
+
+    /// What an object is called that frames led to. It may be gone by now, and another be there: only
+    /// names that it can have are taken.
+    fn subject_name(&mut self, kind: Kind, subject: Address) -> Option<String> {
+        let python = self.interpreter.as_ref()?;
+        let memory = self.memory.as_ref()?;
+        if kind == Kind::Import {
+            let layout = python.frames.as_ref().ok()?;
+            let name = Attributes::new(memory, python)?.get(subject, "name")?;
+            return Some(format!("module {}", read_str(memory, &layout.strings, name)?));
+        }
+        let object_type = memory.word(subject.field(python.layout.ob_type)?)?;
+        let prefix = match (kind, self.type_name(Address(object_type))?.as_str()) {
+            (Kind::Queue, "PriorityQueue" | "LifoQueue") => "queue",
+            (Kind::Semaphore, "BoundedSemaphore") | (Kind::Join, "Timer") => "threading",
+            _ => return None,
+        };
+        Some(format!("{prefix}.{}", self.type_name(Address(object_type))?))
     }
 
     /// What the kernel side would have said of a lock, had somebody parked on it (a spin that
@@ -131,60 +235,136 @@ impl Namer {
     }
 
     /// A parking-lot wait: the kernel side read the parked address out of its `wait_entry`.
-    fn parked(&mut self, id: &FutexIdentity) -> LockName {
+    fn parked(&mut self, wait: &Seen<'_>) -> LockName {
+        let id = wait.id;
         let lock = Address(id.lock);
-        let unclassified = |name: String| LockName {
-            kind: Kind::Unclassified,
-            class: Class::Unclassified,
-            address: lock,
-            lock,
-            name,
-        };
-        let Some(python) = self.interpreter.as_ref() else {
-            return unclassified("parked".to_owned());
-        };
-        let (runtime, layout) = (python.runtime, python.layout);
+        let named = |kind, class, address, name: String| LockName { kind, class, address, lock, name };
+        let unclassified =
+            |name: &str| named(Kind::Unclassified, Class::Unclassified, lock, name.to_owned());
+        if self.interpreter.is_none() {
+            return unclassified("parked");
+        }
         // A raw mutex of the parking lot's own buckets: its record starts with the next waiter's,
         // on another stack, or nothing (`struct raw_mutex_entry`, Python/lock.c).
         if id.lock == 0 {
-            return unclassified("parking-lot bucket".to_owned());
+            let bucket = "parking-lot bucket".to_owned();
+            return named(Kind::Runtime, Class::Contention, lock, bucket);
         }
-        let object_type = self.type_name(Address(id.object_type));
-        if id.shape == Shape::Object as u32 {
-            let address = Address(id.lock.wrapping_sub(OB_MUTEX));
-            return match object_type {
-                Some(type_name) => LockName {
-                    kind: Kind::Object,
-                    class: Class::Contention,
-                    address,
-                    lock,
-                    name: self.object_name(address, type_name),
-                },
-                None => unclassified("parked mutex".to_owned()),
+        if self.waits_on_own_state(wait) {
+            return self.pause(id, "stop-the-world");
+        }
+        if let Some(field) = self.runtime_field(lock) {
+            return match field {
+                RuntimeLock::StopTheWorld => self.pause(id, "stop-the-world request"),
+                RuntimeLock::Mutex(name) => {
+                    let import = name.starts_with("imports.");
+                    let kind = if import { Kind::Import } else { Kind::Runtime };
+                    named(kind, Class::Contention, lock, name)
+                }
             };
         }
-        let address = Address(id.lock.wrapping_sub(layout.object_header));
-        // Whether a Lock or RLock is contended or idled on (an empty queue's get() parks the same
-        // way) only the Python frames can tell.
-        let owned = |kind, class, name: String| LockName { kind, class, address, lock, name };
-        match object_type {
-            Some(name) if name == "_thread.lock" => {
-                return owned(Kind::Lock, Class::Unclassified, name);
+        if id.shape == Shape::Object as u32 {
+            let address = Address(id.lock.wrapping_sub(OB_MUTEX));
+            return match self.type_name(Address(id.object_type)) {
+                Some(type_name) => {
+                    let name = self.object_name(address, type_name);
+                    named(Kind::Object, Class::Contention, address, name)
+                }
+                None => unclassified("parked mutex"),
+            };
+        }
+        if let Some(found) = self.object_lock(wait, lock) {
+            return found;
+        }
+        if let Some(place) = self.inside_runtime(lock) {
+            return unclassified(&place);
+        }
+        // The event of a `ThreadHandle` (`Modules/_threadmodule.c`): 57 bytes into a heap block.
+        match (id.park_arg, id.lock & 15) {
+            (0, 9) => named(Kind::Join, Class::Idle, lock, "Thread".to_owned()),
+            (0, _) => unclassified("parked event"),
+            // A free-threaded dict's keys have a mutex of their own (`dk_mutex`).
+            (_, 11) if self.is_free_threaded() => {
+                named(Kind::Object, Class::Contention, lock, "dict keys".to_owned())
             }
-            Some(name) if name == "_thread.RLock" => {
-                return owned(Kind::Rlock, Class::Unclassified, name);
-            }
+            // Somewhere in C memory; somebody holds it.
+            (..) => named(Kind::Runtime, Class::Contention, lock, "PyMutex".to_owned()),
+        }
+    }
+
+    fn is_free_threaded(&self) -> bool {
+        self.interpreter.as_ref().is_some_and(|python| python.layout.free_threaded)
+    }
+
+    /// A Lock, an RLock or the like. Whether a Lock is fought over or idled on (an empty queue's get()
+    /// waits the same way) only the frames can tell.
+    fn object_lock(&mut self, wait: &Seen<'_>, lock: Address) -> Option<LockName> {
+        let id = wait.id;
+        let header = self.interpreter.as_ref()?.layout.object_header;
+        let address =
+            if id.object == 0 { id.lock.wrapping_sub(header) } else { id.object };
+        let name = self.type_name(Address(id.object_type))?;
+        let (kind, class) = match name.as_str() {
+            "_thread.lock" if wait.told == Told::Nothing => (Kind::Lock, Class::Unclassified),
+            "_thread.lock" => (Kind::Lock, Class::Contention),
+            // Nothing in the library waits for an RLock in order to idle.
+            "_thread.RLock" => (Kind::Rlock, Class::Contention),
             // `get` of an empty SimpleQueue parks on a byte of the queue (Modules/_queuemodule.c).
-            Some(name) if name == "_queue.SimpleQueue" => {
-                return owned(Kind::Queue, Class::Idle, name);
-            }
-            _ => {}
+            "_queue.SimpleQueue" => (Kind::Queue, Class::Idle),
+            _ => return None,
+        };
+        Some(LockName { kind, class, address: Address(address), lock, name })
+    }
+
+    /// A stop-the-world pause is of the interpreter: its threads have their own words to wait on.
+    fn pause(&self, id: &FutexIdentity, name: &str) -> LockName {
+        let collecting = id.marks & MARK_COLLECTING != 0;
+        let address = self
+            .interpreter
+            .as_ref()
+            .and_then(|python| python.interpreters.last())
+            .copied()
+            .unwrap_or(Address(id.lock));
+        let name = format!("{name}{}", if collecting { " (GC)" } else { "" });
+        LockName { kind: Kind::StopTheWorld, class: Class::Pause, address, lock: address, name }
+    }
+
+    fn runtime_field(&self, lock: Address) -> Option<RuntimeLock> {
+        let python = self.interpreter.as_ref()?;
+        let layout = &python.layout;
+        let object = layout.free_threaded && lock.0 & 15 == OB_MUTEX;
+        let offset = |base: Address, size: u64| {
+            Some(lock.0.wrapping_sub(base.0)).filter(|&offset| offset < size)
+        };
+        let size = layout.interpreter_size;
+        let found = python.interpreters.iter().find_map(|&base| {
+            runtime_fields::in_interpreter(
+                python.version,
+                layout.free_threaded,
+                size,
+                offset(base, size)?,
+            )
+        });
+        // The main interpreter and immortal objects are in `_PyRuntime` too.
+        found.or_else(|| {
+            let at = offset(python.runtime, layout.runtime_size).filter(|_| !object)?;
+            runtime_fields::in_runtime(python.version, at)
+        })
+    }
+
+    /// Where in the runtime a lock is that has no name.
+    fn inside_runtime(&self, lock: Address) -> Option<String> {
+        let python = self.interpreter.as_ref()?;
+        let (layout, runtime) = (&python.layout, python.runtime);
+        let inside = |base: Address, size| {
+            Some(lock.0.wrapping_sub(base.0)).filter(|&offset: &u64| offset < size)
+        };
+        let in_interpreter =
+            python.interpreters.iter().find_map(|&base| inside(base, layout.interpreter_size));
+        match in_interpreter {
+            Some(offset) => Some(format!("interpreter+{offset:#x}")),
+            None => inside(runtime, layout.runtime_size).map(|at| format!("_PyRuntime+{at:#x}")),
         }
-        let inside = id.lock.wrapping_sub(runtime.0);
-        if inside < layout.runtime_size {
-            return unclassified(format!("_PyRuntime+{inside:#x}"));
-        }
-        unclassified(if id.park_arg == 0 { "parked event" } else { "parked mutex" }.to_owned())
     }
 
     /// `dict`; `type Account` for a type object, whose own name says more than `type`.
@@ -237,18 +417,45 @@ mod tests {
     }
 
     #[test]
-    fn without_an_interpreter_nothing_is_called_contention() {
+    fn without_an_interpreter_only_a_mutex_is_called_contention() {
         let mut namer = Namer::default();
-        for shape in [Shape::Futex, Shape::Object, Shape::Parked, Shape::Semaphore, Shape::Mutex] {
-            let name = namer.name(&id(shape), |_| true);
+        for shape in [Shape::Futex, Shape::Object, Shape::Parked, Shape::Semaphore, Shape::Join] {
+            let id = id(shape);
+            let name = namer.name(&Seen::alone(&id));
             assert_eq!(name.class, Class::Unclassified, "{shape:?}");
         }
+        let id = id(Shape::Mutex);
+        assert_eq!(namer.name(&Seen::alone(&id)).kind, Kind::PthreadMutex);
     }
 
     #[test]
     fn a_join_needs_a_thread_of_the_target() {
         let mut namer = Namer::default();
-        assert_eq!(namer.name(&id(Shape::Join), |tid| tid == 7).kind, Kind::Join);
-        assert_eq!(namer.name(&id(Shape::Join), |_| false).kind, Kind::Futex);
+        let id = id(Shape::Join);
+        let seen = |is_thread| Seen { is_thread, ..Seen::alone(&id) };
+        assert_eq!(namer.name(&seen(true)).kind, Kind::Join);
+        assert_eq!(namer.name(&seen(false)).kind, Kind::Futex);
+    }
+
+    #[test]
+    fn what_the_frames_say_is_what_it_is() {
+        let mut namer = Namer::default();
+        let id = id(Shape::Semaphore);
+        let situation = Situation {
+            kind: Kind::Queue,
+            class: Class::Idle,
+            name: "queue.Queue",
+            subject: Some(1),
+        };
+        let seen = Seen {
+            told: Told::As(situation),
+            subjects: [0x5000, 0x6000, 0, 0],
+            ..Seen::alone(&id)
+        };
+        let name = namer.name(&seen);
+        assert_eq!((name.kind, name.class), (Kind::Queue, Class::Idle));
+        assert_eq!((name.address, name.name.as_str()), (Address(0x6000), "queue.Queue"));
+        let seen = Seen { subjects: [0; SUBJECTS], ..seen };
+        assert_eq!(namer.name(&seen).address, Address(0x1000), "the lock, for want of the queue");
     }
 }

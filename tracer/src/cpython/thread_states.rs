@@ -53,6 +53,14 @@ pub fn thread_states(memory: &Memory, python: &Interpreter) -> Vec<(u32, Address
     all
 }
 
+/// `thread_id` of a `PyThreadState`: the thread's `pthread_self()`, which an RLock keeps as its owner.
+/// It precedes `native_thread_id` in all versions (`struct _ts`, Include/cpython/pystate.h).
+#[must_use]
+pub fn thread_ident(memory: &Memory, python: &Interpreter, thread: Address) -> Option<u64> {
+    let native_id = python.frames.as_ref().ok()?.thread.native_id;
+    memory.word(thread.field(native_id.checked_sub(8)?)?)
+}
+
 /// The thread list of one interpreter; an id of 0: no thread has taken it yet.
 pub(super) fn list(
     memory: &Memory,

@@ -41,7 +41,7 @@ pub fn walk(memory: &Memory, python: &Interpreter, thread: Address) -> Option<Wa
 }
 
 /// The word that points to the leaf frame; 0: there is none.
-fn first_frame(memory: &Memory, layout: &FrameLayout, thread: Address) -> Option<u64> {
+pub(super) fn first_frame(memory: &Memory, layout: &FrameLayout, thread: Address) -> Option<u64> {
     let word = memory.word(thread.field(layout.thread.frame)?)?;
     match layout.thread.cframe_current {
         Some(current) => memory.word(pointer(word)?.field(current)?),

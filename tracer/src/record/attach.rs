@@ -9,10 +9,10 @@ use rustc_hash::FxHashMap;
 use tracer_common::thread::ThreadState;
 use tracer_common::{FutexIdentity, InitialWait, InterpreterConfig, Shape};
 
-use crate::cpython::{Interpreter, Namer};
+use crate::cpython::{Interpreter, Namer, lock_object, thread_states};
 use crate::kernel::monotonic_now;
 use crate::probe::{Loaded, Maps, Settings, load};
-use crate::target::{BlockedFutex, blocked_futex, tids};
+use crate::target::{BlockedFutex, blocked_futex, ns_tid, tids};
 use crate::units::{Address, Monotonic, Pid, Tid};
 
 /// The kernel side at work.
@@ -41,9 +41,14 @@ pub fn attach(settings: &Settings, namer: &Namer) -> Result<Attached> {
         prepared.attach(|maps| add_threads(maps, settings.target, &mut known))?;
     let start = monotonic_now();
     let mut initial = FxHashMap::default();
+    let states: FxHashMap<u32, Address> = match (namer.memory(), namer.interpreter()) {
+        (Some(memory), Some(python)) => thread_states(memory, python).into_iter().rev().collect(),
+        _ => FxHashMap::default(),
+    };
     for &tid in &known {
         let Some(found) = blocked_futex(settings.target, tid) else { continue };
-        let Some(id) = identify(&found, namer) else { continue };
+        let thread = ns_tid(settings.target, tid).and_then(|id| states.get(&id)).copied();
+        let Some(id) = identify(&found, namer, thread) else { continue };
         let wait = InitialWait { id, start_ns: start.0 };
         maps.add_initial_wait(tid, &wait)?;
         initial.insert(tid, wait);
@@ -83,7 +88,11 @@ const FUTEX_WAIT_BITSET: u32 = 9;
 /// `identify` of the kernel side, of which this is the twin for waits found at attach).
 const STACK_WINDOW: u64 = 64 * 1024;
 
-fn identify(found: &BlockedFutex, namer: &Namer) -> Option<FutexIdentity> {
+fn identify(
+    found: &BlockedFutex,
+    namer: &Namer,
+    thread: Option<Address>,
+) -> Option<FutexIdentity> {
     let command = found.op & FUTEX_COMMAND;
     if command != FUTEX_WAIT && command != FUTEX_WAIT_BITSET {
         return None;
@@ -100,6 +109,10 @@ fn identify(found: &BlockedFutex, namer: &Namer) -> Option<FutexIdentity> {
         Shape::Futex
     };
     id.shape = plain as u32;
+    if plain == Shape::Mutex {
+        let owner = namer.memory().and_then(|memory| memory.half_word(found.uaddr.field(8)?));
+        id.owner = owner.map_or(0, u64::from);
+    }
     let Some(python) = namer.interpreter() else { return Some(id) };
     let config = python.kernel_config();
     if let Some((shape, gil)) = gil_of(uaddr, python, &config) {
@@ -109,6 +122,9 @@ fn identify(found: &BlockedFutex, namer: &Namer) -> Option<FutexIdentity> {
     }
     let on_stack = uaddr.wrapping_sub(found.sp.0) < STACK_WINDOW;
     if config.parking_lot == 0 || command != FUTEX_WAIT_BITSET || !on_stack {
+        if plain == Shape::Semaphore {
+            own(&mut id, namer, python, thread);
+        }
         return Some(id);
     }
     let memory = namer.memory()?;
@@ -119,7 +135,24 @@ fn identify(found: &BlockedFutex, namer: &Namer) -> Option<FutexIdentity> {
     let header = if object { 10 } else { u64::from(config.lock_mutex) };
     let type_at = id.lock.wrapping_sub(header).wrapping_add(u64::from(config.ob_type));
     id.object_type = memory.word(Address(type_at)).unwrap_or(0);
+    if !object {
+        id.owner = memory.word(Address(id.lock.wrapping_add(8))).unwrap_or(0);
+    }
     Some(id)
+}
+
+/// Fills in the object that owns the semaphore, and what it says.
+fn own(id: &mut FutexIdentity, namer: &Namer, python: &Interpreter, thread: Option<Address>) {
+    let read = || {
+        let memory = namer.memory()?;
+        let object = lock_object(memory, python, thread?, Address(id.uaddr))?;
+        let word = |offset| memory.word(object.field(offset)?);
+        let header = python.layout.object_header;
+        Some((object.0, word(python.layout.ob_type)?, word(header + 8)?))
+    };
+    if let Some((object, object_type, owner)) = read() {
+        (id.object, id.object_type, id.owner) = (object, object_type, owner);
+    }
 }
 
 fn gil_of(

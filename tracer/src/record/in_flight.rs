@@ -92,6 +92,10 @@ fn event(tid: Tid, chain: &Chain, state: &ThreadState) -> WaitEvent {
         native_stack: state.native_stack,
         holder_stack: state.holder_stack,
         holder_ns_tid: state.holder_ns_tid,
+        marks: chain.id.marks,
+        object: chain.id.object,
+        owner: chain.id.owner,
+        subjects: state.subjects,
         ..WaitEvent::default()
     }
 }

@@ -6,7 +6,7 @@ use std::fs::File;
 use tracer_common::event::{ThreadEvent, WAIT_CLIPPED_START, WaitEvent};
 use tracer_common::{
     EVENT_EXEC, EVENT_NATIVE, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW, EVENT_WAIT,
-    InitialWait, NoStack, SpinKey, SpinTotals, ThreadState, WalkEnd,
+    FutexIdentity, InitialWait, NoStack, Shape, SpinKey, SpinTotals, ThreadState, WalkEnd,
 };
 use zerocopy::FromBytes;
 
@@ -16,7 +16,7 @@ use super::natives::Natives;
 use super::stacks::Stacks;
 use super::thread_ids::ThreadIds;
 use super::threads::Threads;
-use crate::cpython::Namer;
+use crate::cpython::{LockType, Namer, Seen};
 use crate::probe::{Hooks, Maps};
 use crate::trace::records::{
     Class, Kind, LockRecord, ShapeSums, SideStack, SpinSums, Totals, Wait,
@@ -173,9 +173,24 @@ impl Intake {
             Some(natives) => natives.of_wait(event.native_stack),
             None => Vec::new(),
         };
-        let (threads, natives) = (&self.threads, &mut self.natives);
+        let id = event.identity();
+        let lock_type = self.namer.lock_type(&id);
+        let seen = Seen {
+            id: &id,
+            told: self.stacks.told(waiter_stack, lock_type),
+            subjects: event.subjects,
+            // Only what parks without an argument may be waiting on its own state.
+            thread: if id.shape == Shape::Parked as u32 && id.park_arg == 0 {
+                self.thread_ids.state(Tid(event.tid), self.pid, &self.namer)
+            } else {
+                None
+            },
+            is_thread: self.threads.is_known(Tid(event.val)),
+        };
+        let owner = self.owner(&id, lock_type).or_else(|| self.thread_ids.host(event.holder_ns_tid));
+        let natives = &mut self.natives;
         let name = |namer: &mut Namer| {
-            let mut name = namer.name(&event.identity(), |tid| threads.is_known(Tid(tid)));
+            let mut name = namer.name(&seen);
             if name.kind == Kind::Futex
                 && let Some(natives) = natives
                 && let Some(owner) = natives.owner(name.lock, &native, namer)
@@ -184,7 +199,7 @@ impl Intake {
             }
             name
         };
-        let (lock, new) = self.locks.of_wait(&event.identity(), &mut self.namer, name);
+        let (lock, new) = self.locks.of_wait(&seen, &mut self.namer, name);
         self.write_lock(new)?;
         let waiter_stack = self.stacks.with_native(waiter_stack, native, &mut self.writer)?;
         let mut wait = Wait {
@@ -199,7 +214,7 @@ impl Intake {
             waker: (event.waker_tid != 0).then(|| self.threads.index(Tid(event.waker_tid))),
             waiter_stack,
             waker_stack: self.stacks.side(event.waker_stack),
-            holder: self.thread_ids.host(event.holder_ns_tid).map(|tid| self.threads.index(tid)),
+            holder: owner.map(|tid| self.threads.index(tid)),
             holder_stack: self.stacks.side(event.holder_stack),
         };
         clip_start(&mut wait, self.start);
@@ -209,6 +224,18 @@ impl Intake {
             self.live.contention += wait.total();
         }
         self.writer.wait(wait)
+    }
+
+    /// Who held the lock when the waiter went to sleep, if the lock itself says so.
+    fn owner(&mut self, id: &FutexIdentity, lock_type: LockType) -> Option<Tid> {
+        match (Shape::from_u32(id.shape)?, lock_type) {
+            // Anything can be in that word of what only looks like a mutex.
+            (Shape::Mutex, _) => self.thread_ids.host(u32::try_from(id.owner).ok()?),
+            (Shape::Parked | Shape::Semaphore, LockType::Rlock) => {
+                self.thread_ids.by_ident(id.owner, self.pid, &self.namer)
+            }
+            _ => None,
+        }
     }
 
     /// Takes in what only the final state of a thread tells.
@@ -224,7 +251,7 @@ impl Intake {
     ) -> Result<(), WriteError> {
         let exec = self.threads.update(tid, state);
         let rest = remainder(tid, state, initial, end, exec);
-        if let Some(event) = rest.wait {
+        if let Some(mut event) = rest.wait {
             if event.blocked_ns + event.runq_ns < self.min_wait.0 {
                 let sums = self.below.entry(event.shape).or_default();
                 sums.waits += 1;
@@ -232,7 +259,7 @@ impl Intake {
                 sums.runq += Ns(event.runq_ns);
                 sums.max = sums.max.max(Ns(event.blocked_ns + event.runq_ns));
             } else {
-                let stack = self.stack_at_the_end(&event)?;
+                let stack = self.stack_at_the_end(&mut event)?;
                 self.wait_at(&event, stack)?;
             }
         }
@@ -241,14 +268,15 @@ impl Intake {
     }
 
     /// Where a thread waits that nobody has woken yet.
-    fn stack_at_the_end(&mut self, event: &WaitEvent) -> Result<SideStack, WriteError> {
+    fn stack_at_the_end(&mut self, event: &mut WaitEvent) -> Result<SideStack, WriteError> {
         let known = self.stacks.side(event.waiter_stack);
         if known != SideStack::Missing(NoStack::NotTaken) {
             return Ok(known);
         }
         let (tid, futex) = (Tid(event.tid), Address(event.uaddr));
         let walked = self.thread_ids.walk_blocked(self.pid, tid, futex, &self.namer);
-        let Some((frames, end)) = walked else { return Ok(known) };
+        let Some(((frames, end), subjects)) = walked else { return Ok(known) };
+        event.subjects = subjects;
         let end: WalkEnd = end;
         self.stacks.intern(&frames, end as u32, &self.namer, &mut self.writer)
     }
@@ -284,6 +312,9 @@ impl Intake {
             all.runq += sums.runq;
             all.max = all.max.max(sums.max);
         }
+        if self.locks.inherited != 0 {
+            totals.stats.insert("named_as_before".to_owned(), self.locks.inherited);
+        }
         self.add_spins(maps, &mut totals)?;
         if self.hooks == Hooks::Syscall {
             totals.syscalls = Some(maps.syscalls());
@@ -316,9 +347,12 @@ impl Intake {
                     spin.yielded_ns;
                 continue;
             }
-            let (index, new) = self.locks.of_spin(key.lock, spin.object_type, &mut self.namer);
-            self.write_lock(new)?;
             let stack = self.stacks.side(key.stack);
+            let stacks = &mut self.stacks;
+            let told = |lock_type| stacks.told(stack, lock_type);
+            let (index, new) =
+                self.locks.of_spin(key.lock, spin.object_type, &mut self.namer, told);
+            self.write_lock(new)?;
             let sums = sums.entry((index, stack)).or_insert(SpinSums {
                 lock: index,
                 stack,

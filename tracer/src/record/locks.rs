@@ -1,20 +1,57 @@
 //! Interning of locks: one record each, whatever way it was seen.
 
 use rustc_hash::FxHashMap;
-use tracer_common::{FutexIdentity, Shape};
+use tracer_common::Shape;
 
-use crate::cpython::{LockName, Namer};
+use crate::cpython::{LockName, LockType, Namer, Seen, Told};
 use crate::trace::records::{Class, Kind, LockRecord};
 use crate::units::{Address, LockIndex};
 
-/// What the kernel side saw of a lock, reduced to what its name depends on.
+/// What was seen of a wait, reduced to what the name of its lock depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct Seen {
+struct Sight {
     shape: u32,
     lock: u64,
     object_type: u64,
+    object: u64,
     has_park_arg: bool,
+    marks: u32,
     val: u32,
+    told: Told,
+    subject: u64,
+    /// It waits on its own thread state.
+    own_state: bool,
+}
+
+impl Sight {
+    fn of(wait: &Seen<'_>, own_state: bool) -> Self {
+        let id = wait.id;
+        let shape = Shape::from_u32(id.shape).unwrap_or(Shape::Futex);
+        let parked = matches!(shape, Shape::Object | Shape::Parked);
+        let gil = matches!(shape, Shape::Gil | Shape::GilHandoff);
+        let subject = match wait.told {
+            Told::As(situation) => {
+                situation.subject.and_then(|n| wait.subjects.get(n)).copied().unwrap_or(0)
+            }
+            Told::Nothing | Told::Itself => 0,
+        };
+        Self {
+            shape: id.shape,
+            lock: match (parked || gil, own_state || subject != 0) {
+                (_, true) => 0, // each wait has another
+                (true, false) => id.lock,
+                (false, false) => id.uaddr,
+            },
+            object_type: id.object_type,
+            object: if subject == 0 { id.object } else { 0 },
+            has_park_arg: parked && id.park_arg != 0,
+            marks: if parked { id.marks } else { 0 },
+            val: if shape == Shape::Join { id.val } else { 0 },
+            told: if gil { Told::Nothing } else { wait.told },
+            subject,
+            own_state,
+        }
+    }
 }
 
 /// The first-level cache is dropped when it has grown to this: short-lived waiter locks of a long
@@ -24,41 +61,68 @@ const MAX_CACHED: usize = 1 << 20;
 /// Locks by what was seen of them, and by what they turned out to be.
 #[derive(Debug, Default)]
 pub(super) struct Locks {
-    by_sight: FxHashMap<Seen, LockIndex>,
+    by_sight: FxHashMap<Sight, LockIndex>,
     by_name: FxHashMap<(Kind, Address, String), LockIndex>,
+    /// What a lock was for when that was last told, by its shape and address.
+    told: FxHashMap<(u32, u64), LockIndex>,
     classes: Vec<Class>,
+    /// Waits without frames that were taken to be for the same as earlier ones for their lock.
+    pub(super) inherited: u64,
 }
 
 impl Locks {
     /// The lock behind a futex wait, and its record if it is new. `name` is asked if it may be.
     pub(super) fn of_wait(
         &mut self,
-        id: &FutexIdentity,
+        wait: &Seen<'_>,
         namer: &mut Namer,
         name: impl FnOnce(&mut Namer) -> LockName,
     ) -> (LockIndex, Option<LockRecord>) {
-        let shape = Shape::from_u32(id.shape).unwrap_or(Shape::Futex);
-        let parked = matches!(shape, Shape::Object | Shape::Parked);
-        let own_address = parked || matches!(shape, Shape::Gil | Shape::GilHandoff);
-        let seen = Seen {
-            shape: id.shape,
-            lock: if own_address { id.lock } else { id.uaddr },
-            object_type: id.object_type,
-            has_park_arg: parked && id.park_arg != 0,
-            val: if shape == Shape::Join { id.val } else { 0 },
+        let id = wait.id;
+        // Others say by themselves what they are.
+        let address = match Shape::from_u32(id.shape) {
+            Some(Shape::Parked) => Some(id.lock),
+            Some(Shape::Semaphore | Shape::Futex) => Some(id.uaddr),
+            _ => None,
         };
-        self.intern(seen, name, namer)
+        let place = address.map(|address| (id.shape, address));
+        if wait.told == Told::Nothing
+            && let Some(&index) = place.and_then(|place| self.told.get(&place))
+        {
+            self.inherited += 1;
+            return (index, None);
+        }
+        let own_state = namer.waits_on_own_state(wait);
+        let (index, record) = self.intern(Sight::of(wait, own_state), name, namer);
+        if wait.told != Told::Nothing
+            && !own_state
+            && let Some(place) = place
+        {
+            if self.told.len() >= MAX_CACHED {
+                self.told.clear();
+            }
+            self.told.insert(place, index);
+        }
+        (index, record)
     }
 
-    /// A lock that was spun on, of which only the address is known.
+    /// A lock that was spun on, of which only the address is known; `told` is what the spinning
+    /// thread's frames say.
     pub(super) fn of_spin(
         &mut self,
         lock: u64,
         object_type: u64,
         namer: &mut Namer,
+        told: impl FnOnce(LockType) -> Told,
     ) -> (LockIndex, Option<LockRecord>) {
         let id = namer.parked_identity(lock, object_type);
-        self.of_wait(&id, namer, |namer| namer.name(&id, |_| false))
+        let told = match told(namer.lock_type(&id)) {
+            // What it is part of could be named only by a waiter's frames.
+            Told::As(_) => Told::Nothing,
+            told => told,
+        };
+        let seen = Seen { told, ..Seen::alone(&id) };
+        self.of_wait(&seen, namer, |namer| namer.name(&seen))
     }
 
     /// What waiting for a lock means.
@@ -70,15 +134,16 @@ impl Locks {
     pub(super) fn forget(&mut self) {
         self.by_sight.clear();
         self.by_name.clear();
+        self.told.clear();
     }
 
     fn intern(
         &mut self,
-        seen: Seen,
+        sight: Sight,
         name: impl FnOnce(&mut Namer) -> LockName,
         namer: &mut Namer,
     ) -> (LockIndex, Option<LockRecord>) {
-        if let Some(&index) = self.by_sight.get(&seen) {
+        if let Some(&index) = self.by_sight.get(&sight) {
             return (index, None);
         }
         if self.by_sight.len() >= MAX_CACHED {
@@ -87,15 +152,15 @@ impl Locks {
         let LockName { kind, class, address, lock, name } = name(namer);
         let key = (kind, lock, name);
         if let Some(&index) = self.by_name.get(&key) {
-            self.by_sight.insert(seen, index);
+            self.by_sight.insert(sight, index);
             return (index, None);
         }
         let index = LockIndex(u32::try_from(self.classes.len()).unwrap_or(u32::MAX));
         self.classes.push(class);
-        self.by_sight.insert(seen, index);
+        self.by_sight.insert(sight, index);
         self.by_name.insert(key.clone(), index);
         let name = key.2;
-        let record = LockRecord { index, kind, class, address, lock, name, shape: seen.shape };
+        let record = LockRecord { index, kind, class, address, lock, name, shape: sight.shape };
         (index, Some(record))
     }
 }

@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 use tracer_common::stack::MAX_FRAMES;
-use tracer_common::{NoStack, RawFrame, StackEvent, WalkEnd};
+use tracer_common::{NoStack, RawFrame, SUBJECTS, StackEvent, WalkEnd};
 use zerocopy::FromBytes;
 
 use super::intake::Sink;
-use crate::cpython::{CodeNames, Namer, Place, Resolved};
+use crate::cpython::{CodeNames, Frame, LockType, Namer, Place, Resolved, Told, situation};
 use crate::native::NativeFrame;
 use crate::trace::records::{FrameRecord, SideStack, StackRecord};
 use crate::trace::writer::WriteError;
@@ -34,6 +34,9 @@ pub(super) struct Stacks {
     by_id: FxHashMap<u64, SideStack>,
     by_content: FxHashMap<Rc<Content>, StackIndex>,
     contents: Vec<Rc<Content>>,
+    /// Functions and files by frame; `None`: native.
+    texts: Vec<Option<(Rc<str>, Rc<str>)>>,
+    told: FxHashMap<(StackIndex, LockType), Told>,
     /// Frames whose code object was gone.
     pub(super) gone: u64,
     /// Stacks beyond the limit.
@@ -71,6 +74,25 @@ impl Stacks {
             return SideStack::Missing(why);
         }
         self.by_id.get(&id).copied().unwrap_or(SideStack::Missing(NoStack::Lost))
+    }
+
+    /// What a waiter's frames say about its wait for such a lock.
+    pub(super) fn told(&mut self, side: SideStack, lock: LockType) -> Told {
+        let SideStack::Stack(index) = side else { return Told::Nothing };
+        if let Some(&known) = self.told.get(&(index, lock)) {
+            return known;
+        }
+        let Some(content) = self.contents.get(index.0 as usize) else { return Told::Nothing };
+        let python = content.0.iter().filter_map(|frame| self.texts.get(frame.0 as usize)?.as_ref());
+        let frames: Vec<Frame<'_>> =
+            python.take(SUBJECTS).map(|(function, file)| (&**function, &**file)).collect();
+        let told = match situation(&frames, lock) {
+            Some(situation) => Told::As(situation),
+            None if frames.is_empty() => Told::Nothing,
+            None => Told::Itself,
+        };
+        self.told.insert((index, lock), told);
+        told
     }
 
     /// Interns a stack, leaf first; `end` is a [`WalkEnd`] number.
@@ -152,6 +174,7 @@ impl Stacks {
             line: 0,
             native: true,
         })?;
+        self.texts.push(None);
         self.natives.insert(frame, index);
         Ok(index)
     }
@@ -207,6 +230,7 @@ impl Stacks {
             line: place.line.unwrap_or(0),
             native: false,
         })?;
+        self.texts.push(Some((place.function.as_str().into(), place.file.as_str().into())));
         self.places.insert(place, index);
         Ok(index)
     }

@@ -1,0 +1,177 @@
+//! What a waiting thread is doing, told by its innermost Python frames.
+//!
+//! `threading.Condition`, `Event`, `Semaphore`, `Barrier` and `queue.Queue` are Python code over a
+//! fresh lock per wait (`Lib/threading.py`, `Lib/queue.py`): in the kernel an idle consumer and a
+//! fought-over lock look the same. Function names and files are those of 3.11 to 3.15.
+
+use tracer_common::SUBJECTS;
+
+use crate::trace::records::{Class, Kind};
+
+/// A frame's function (`co_qualname`) and file.
+pub type Frame<'a> = (&'a str, &'a str);
+
+/// What a wait is, where the frames say so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Situation {
+    /// What is waited for.
+    pub kind: Kind,
+    /// What that means.
+    pub class: Class,
+    /// What the object is called if its type can't be read.
+    pub name: &'static str,
+    /// The Python frame, counted from the innermost one, whose first local variable is that object.
+    pub subject: Option<usize>,
+}
+
+/// What the lock itself is known to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LockType {
+    /// `_thread.lock`, or what may be one.
+    Lock,
+    /// `_thread.RLock`.
+    Rlock,
+    /// `_queue.SimpleQueue`.
+    SimpleQueue,
+    /// Something of the runtime's own.
+    Other,
+}
+
+/// The modules whose code is known. A file is told by its end: the library is where it is.
+const THREADING: &[&str] = &["/threading.py", "<frozen threading>"];
+const QUEUE: &[&str] = &["/queue.py"];
+const FUTURES: &[&str] = &["/concurrent/futures/thread.py"];
+const POOL: &[&str] = &["/multiprocessing/pool.py"];
+const IMPORT: &[&str] = &[
+    "<frozen importlib._bootstrap>",
+    "<frozen importlib._bootstrap_external>",
+    "/importlib/_bootstrap.py",
+    "/importlib/_bootstrap_external.py",
+];
+
+/// What the innermost Python frames (leaf first; the first [`SUBJECTS`] matter) say about a wait for
+/// such a lock. `None`: nothing that is known here, so it is the lock that is waited for.
+#[must_use]
+pub fn situation(frames: &[Frame<'_>], lock: LockType) -> Option<Situation> {
+    let at = |n: usize, functions: &[&str], files: &[&str]| {
+        frames.get(n).is_some_and(|(function, file)| {
+            functions.contains(function) && files.iter().any(|end| file.ends_with(end))
+        })
+    };
+    let threading = |n, function| at(n, &[function], THREADING);
+    let is = |kind, class, name, subject: usize| {
+        Some(Situation { kind, class, name, subject: (subject < SUBJECTS).then_some(subject) })
+    };
+    if lock == LockType::SimpleQueue {
+        // The pools' workers wait in C for work (`_worker`, `worker`).
+        if at(0, &["_worker"], FUTURES) {
+            return is(Kind::Pool, Class::Idle, "ThreadPoolExecutor", SUBJECTS);
+        }
+        if at(0, &["worker"], POOL) {
+            return is(Kind::Pool, Class::Idle, "ThreadPool", SUBJECTS);
+        }
+        return None;
+    }
+    if lock != LockType::Other && at(0, &["_ModuleLock.acquire"], IMPORT) {
+        return is(Kind::Import, Class::Contention, "module lock", 0);
+    }
+    if lock != LockType::Other
+        && frames.first().is_some_and(|(_, file)| IMPORT.iter().any(|end| file.ends_with(end)))
+    {
+        return is(Kind::Import, Class::Contention, "import lock", SUBJECTS);
+    }
+    for (function, subject) in [
+        ("Thread.join", 0),
+        ("Thread._wait_for_tstate_lock", 0),
+        ("_shutdown", SUBJECTS),
+        ("_DummyThread.join", 0),
+    ] {
+        if threading(0, function) {
+            return is(Kind::Join, Class::Idle, "Thread", subject);
+        }
+    }
+    // The condition's own lock is taken again after a wait: an RLock in C, others in Python.
+    if !threading(0, "Condition.wait") || lock != LockType::Lock {
+        return None;
+    }
+    for (n, function, kind, class, name, subject) in [
+        (1, "Event.wait", Kind::Event, Class::Idle, "threading.Event", 1),
+        (1, "Semaphore.acquire", Kind::Semaphore, Class::Contention, "threading.Semaphore", 1),
+        (1, "Barrier._enter", Kind::Barrier, Class::Idle, "threading.Barrier", 1),
+        // In `_wait` a lambda has made a cell of `self`; its caller, `Barrier.wait`, has it plain.
+        (2, "Barrier._wait", Kind::Barrier, Class::Idle, "threading.Barrier", 3),
+    ] {
+        if threading(n, function) {
+            return is(kind, class, name, subject);
+        }
+    }
+    if at(1, &["Queue.get", "Queue.put", "Queue.join"], QUEUE) {
+        if at(2, &["_worker"], FUTURES) {
+            return is(Kind::Pool, Class::Idle, "ThreadPoolExecutor", SUBJECTS);
+        }
+        return is(Kind::Queue, Class::Idle, "queue.Queue", 1);
+    }
+    is(Kind::Condition, Class::Idle, "threading.Condition", 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THREADS: &str = "/usr/lib/python3.11/threading.py";
+    const QUEUES: &str = "/usr/lib/python3.11/queue.py";
+    const OWN: &str = "/srv/app.py";
+
+    fn kind(frames: &[Frame<'_>], lock: LockType) -> Option<(Kind, Class, Option<usize>)> {
+        situation(frames, lock).map(|found| (found.kind, found.class, found.subject))
+    }
+
+    #[test]
+    fn what_uses_a_condition_is_what_is_waited_for() {
+        let wait = ("Condition.wait", THREADS);
+        let cases = [
+            (vec![wait, ("f", OWN)], (Kind::Condition, Class::Idle, Some(0))),
+            (vec![wait, ("Event.wait", THREADS)], (Kind::Event, Class::Idle, Some(1))),
+            (
+                vec![wait, ("Semaphore.acquire", THREADS)],
+                (Kind::Semaphore, Class::Contention, Some(1)),
+            ),
+            (
+                vec![wait, ("Condition.wait_for", THREADS), ("Barrier._wait", THREADS)],
+                (Kind::Barrier, Class::Idle, Some(3)),
+            ),
+            (vec![wait, ("Queue.get", QUEUES)], (Kind::Queue, Class::Idle, Some(1))),
+            (vec![wait, ("Queue.get", OWN)], (Kind::Condition, Class::Idle, Some(0))),
+        ];
+        for (frames, expected) in cases {
+            assert_eq!(kind(&frames, LockType::Lock), Some(expected), "{frames:?}");
+        }
+    }
+
+    #[test]
+    fn taking_a_conditions_lock_again_is_contention_for_that_lock() {
+        assert_eq!(kind(&[("Condition.wait", THREADS)], LockType::Rlock), None);
+        assert_eq!(kind(&[("Condition._acquire_restore", THREADS)], LockType::Lock), None);
+    }
+
+    #[test]
+    fn own_code_says_nothing() {
+        for lock in [LockType::Lock, LockType::Rlock, LockType::Other] {
+            assert_eq!(kind(&[("Condition.wait", OWN), ("Event.wait", THREADS)], lock), None);
+            assert_eq!(kind(&[], lock), None);
+        }
+    }
+
+    #[test]
+    fn workers_joins_and_imports() {
+        let worker = ("_worker", "/usr/lib/python3.11/concurrent/futures/thread.py");
+        let pool = kind(&[worker], LockType::SimpleQueue).map(|found| found.0);
+        assert_eq!(pool, Some(Kind::Pool));
+        assert_eq!(kind(&[("f", OWN)], LockType::SimpleQueue), None, "the queue itself");
+        let join = kind(&[("Thread.join", THREADS)], LockType::Other);
+        assert_eq!(join, Some((Kind::Join, Class::Idle, Some(0))));
+        let import = ("_ModuleLock.acquire", "<frozen importlib._bootstrap>");
+        let import = kind(&[import], LockType::Rlock);
+        assert_eq!(import, Some((Kind::Import, Class::Contention, Some(0))));
+    }
+}
