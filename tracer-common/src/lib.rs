@@ -20,7 +20,8 @@ pub use event::{
 };
 pub use shape::{FutexIdentity, Shape};
 pub use stack::{
-    LockObject, NativeEvent, NoStack, RawFrame, StackConfig, StackEvent, ThreadStateAddress, WalkEnd,
+    LockObject, NativeEvent, NoStack, RawFrame, StackConfig, StackEvent, ThreadStateAddress,
+    WalkEnd,
 };
 pub use thread::{InitialWait, QuickState, SpinKey, SpinSite, SpinTotals, ThreadState};
 

@@ -5,8 +5,9 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use tracer_common::thread::QUICK_SLOTS;
 use tracer_common::{
-    DropReason, InitialWait, InterpreterConfig, LockObject, QuickState, Shape, ShapeTotals, SpinKey, SpinSite,
-    SpinTotals, StackConfig, Stat, SyscallTotals, ThreadState, ThreadStateAddress,
+    DropReason, InitialWait, InterpreterConfig, LockObject, QuickState, Shape, ShapeTotals,
+    SpinKey, SpinSite, SpinTotals, StackConfig, Stat, SyscallTotals, ThreadState,
+    ThreadStateAddress,
 };
 
 use crate::native::NativeScratch;
@@ -27,8 +28,7 @@ pub(crate) static THREADS: HashMap<u32, ThreadState> = HashMap::with_max_entries
 /// Mappable for its alignment alone: the values of such a map begin at a page
 /// (`array_map_alloc`, `kernel/bpf/arraymap.c`), else a slot would lie across two cache lines.
 #[map]
-pub(crate) static QUICK: Array<QuickState> =
-    Array::with_max_entries(QUICK_SLOTS, BPF_F_MMAPABLE);
+pub(crate) static QUICK: Array<QuickState> = Array::with_max_entries(QUICK_SLOTS, BPF_F_MMAPABLE);
 
 /// One all-zero state to insert from: a `ThreadState` is too large for the BPF stack.
 #[map]
@@ -63,7 +63,8 @@ pub(crate) static NATIVE: PerCpuArray<NativeScratch> = PerCpuArray::with_max_ent
 
 /// Semaphore -> the Python object that owns it. Filled in at the first wait for each.
 #[map]
-pub(crate) static LOCK_OBJECTS: LruHashMap<u64, LockObject> = LruHashMap::with_max_entries(16384, 0);
+pub(crate) static LOCK_OBJECTS: LruHashMap<u64, LockObject> =
+    LruHashMap::with_max_entries(16384, 0);
 
 /// Ids of the stacks that user space has. One that falls out is sent again.
 #[map]

@@ -261,8 +261,7 @@ fn waking(task: Task) {
     // Whoever is delayed here has just let go of a lock, and a storm of them grows calmer with each
     // hundred nanoseconds. So one cache line of the sleeper's must do if there are no stacks to walk.
     if let Some(slot) = quick::of(tid) {
-        let sleeper =
-            Sleeper { uaddr: slot.uaddr, out_ns: slot.out_ns, asleep: slot.asleep != 0 };
+        let sleeper = Sleeper { uaddr: slot.uaddr, out_ns: slot.out_ns, asleep: slot.asleep != 0 };
         let woke = waker != 0 && wakes(task, current, &sleeper);
         slot.waker_tid = if woke { waker } else { 0 };
         slot.wake_ns = now;

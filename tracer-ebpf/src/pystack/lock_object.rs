@@ -49,7 +49,8 @@ pub(crate) fn find_lock_object(task: Task, id: &mut FutexIdentity, now: u64) {
 #[inline(always)]
 fn owns(id: &mut FutexIdentity, object: u64, type_offset: u64) -> bool {
     // Type, semaphore, and an RLock's `rlock_owner`.
-    let Some([object_type, semaphore, owner]) = three_words(object.wrapping_add(type_offset)) else {
+    let Some([object_type, semaphore, owner]) = three_words(object.wrapping_add(type_offset))
+    else {
         return false;
     };
     let owns = semaphore == id.uaddr;

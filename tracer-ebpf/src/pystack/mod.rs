@@ -14,7 +14,8 @@ mod thread;
 use tracer_common::event::EVENT_STACK;
 use tracer_common::stack::MAX_FRAMES;
 use tracer_common::{
-    DropReason, NoStack, RawFrame, SUBJECTS, Shape, StackConfig, StackEvent, Stat, ThreadState, WalkEnd,
+    DropReason, NoStack, RawFrame, SUBJECTS, Shape, StackConfig, StackEvent, Stat, ThreadState,
+    WalkEnd,
 };
 
 pub(crate) use holder::{Holder, of_holder};

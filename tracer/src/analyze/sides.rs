@@ -64,7 +64,9 @@ impl OtherSide {
         let (thread, stack, source) = match (wait.holder, wait.waker) {
             // Of most owners only the name is known; who then wakes the waiter was walked letting go.
             (Some(owner), waker)
-                if verified && wait.holder_stack == SideStack::default() && waker == Some(owner) =>
+                if verified
+                    && wait.holder_stack == SideStack::default()
+                    && waker == Some(owner) =>
             {
                 (Some(owner), wait.waker_stack, Source::Owner)
             }

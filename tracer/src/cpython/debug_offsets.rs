@@ -55,7 +55,8 @@ const V3_13: &[Section] = &[
     ("float_object", FLOAT),
     ("long_object", LONG),
     ("bytes_object", BYTES),
-    ("unicode_object", &["size", "state", "length", "asciiobject_size"]),    ("gc", &["size", "collecting"]),
+    ("unicode_object", &["size", "state", "length", "asciiobject_size"]),
+    ("gc", &["size", "collecting"]),
 ];
 
 const V3_14: &[Section] = &[
@@ -87,7 +88,8 @@ const V3_14: &[Section] = &[
     ("float_object", FLOAT),
     ("long_object", LONG),
     ("bytes_object", BYTES),
-    ("unicode_object", &["size", "state", "length", "asciiobject_size"]),    ("gc", &["size", "collecting"]),
+    ("unicode_object", &["size", "state", "length", "asciiobject_size"]),
+    ("gc", &["size", "collecting"]),
 ];
 
 const V3_15: &[Section] = &[

@@ -71,9 +71,8 @@ pub fn lock_object(
     // Type, then what the object holds first: a semaphore, or a builtin method's definition, which
     // `m_self` follows (`PyCFunctionObject`).
     let header = python.layout.object_header;
-    let owns = |object: Address| {
-        object.field(header).and_then(|at| memory.word(at)) == Some(semaphore.0)
-    };
+    let owns =
+        |object: Address| object.field(header).and_then(|at| memory.word(at)) == Some(semaphore.0);
     (0..stack_size.min(MAX_VALUES)).find_map(|n| {
         let value = pointer(memory.word(values.field(8 * u64::from(n))?)?)?;
         if owns(value) {

@@ -170,9 +170,7 @@ impl Namer {
             Shape::Gil => self.gil(id, Kind::Gil),
             Shape::GilHandoff => self.gil(id, Kind::GilHandoff),
             Shape::Object | Shape::Parked => self.parked(wait),
-            Shape::Semaphore => {
-                self.object_lock(wait, futex).unwrap_or_else(|| other("semaphore"))
-            }
+            Shape::Semaphore => self.object_lock(wait, futex).unwrap_or_else(|| other("semaphore")),
             Shape::Mutex => plain(Kind::PthreadMutex, Class::Contention, "mutex"),
             Shape::Join if wait.is_thread => plain(Kind::Join, Class::Idle, "Thread"),
             Shape::Join | Shape::Futex => other("futex"),
@@ -238,7 +236,8 @@ impl Namer {
     fn parked(&mut self, wait: &Seen<'_>) -> LockName {
         let id = wait.id;
         let lock = Address(id.lock);
-        let named = |kind, class, address, name: String| LockName { kind, class, address, lock, name };
+        let named =
+            |kind, class, address, name: String| LockName { kind, class, address, lock, name };
         let unclassified =
             |name: &str| named(Kind::Unclassified, Class::Unclassified, lock, name.to_owned());
         if self.interpreter.is_none() {
@@ -301,8 +300,7 @@ impl Namer {
     fn object_lock(&mut self, wait: &Seen<'_>, lock: Address) -> Option<LockName> {
         let id = wait.id;
         let header = self.interpreter.as_ref()?.layout.object_header;
-        let address =
-            if id.object == 0 { id.lock.wrapping_sub(header) } else { id.object };
+        let address = if id.object == 0 { id.lock.wrapping_sub(header) } else { id.object };
         let name = self.type_name(Address(id.object_type))?;
         let (kind, class) = match name.as_str() {
             "_thread.lock" if wait.told == Told::Nothing => (Kind::Lock, Class::Unclassified),

@@ -228,7 +228,7 @@ fn find(fields: &[Field], offset: u64) -> Option<RuntimeLock> {
     fields.iter().find_map(|field| {
         let from = offset.checked_sub(field.offset)?;
         let (stride, count) = field.array;
-        let index = if stride == 0 { from } else { from / stride };
+        let index = from.checked_div(stride).unwrap_or(from);
         let there = if stride == 0 { from == 0 } else { from % stride == 0 && index < count };
         there.then(|| match field.name {
             STOP_THE_WORLD => RuntimeLock::StopTheWorld,

@@ -88,11 +88,7 @@ const FUTEX_WAIT_BITSET: u32 = 9;
 /// `identify` of the kernel side, of which this is the twin for waits found at attach).
 const STACK_WINDOW: u64 = 64 * 1024;
 
-fn identify(
-    found: &BlockedFutex,
-    namer: &Namer,
-    thread: Option<Address>,
-) -> Option<FutexIdentity> {
+fn identify(found: &BlockedFutex, namer: &Namer, thread: Option<Address>) -> Option<FutexIdentity> {
     let command = found.op & FUTEX_COMMAND;
     if command != FUTEX_WAIT && command != FUTEX_WAIT_BITSET {
         return None;

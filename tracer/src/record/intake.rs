@@ -187,7 +187,8 @@ impl Intake {
             },
             is_thread: self.threads.is_known(Tid(event.val)),
         };
-        let owner = self.owner(&id, lock_type).or_else(|| self.thread_ids.host(event.holder_ns_tid));
+        let owner =
+            self.owner(&id, lock_type).or_else(|| self.thread_ids.host(event.holder_ns_tid));
         let natives = &mut self.natives;
         let name = |namer: &mut Namer| {
             let mut name = namer.name(&seen);

@@ -62,7 +62,7 @@ const MAX_CACHED: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Locks {
     by_sight: FxHashMap<Sight, LockIndex>,
-    by_name: FxHashMap<(Kind, Address, String), LockIndex>,
+    by_name: FxHashMap<(Kind, Class, Address, String), LockIndex>,
     /// What a lock was for when that was last told, by its shape and address.
     told: FxHashMap<(u32, u64), LockIndex>,
     classes: Vec<Class>,
@@ -150,7 +150,7 @@ impl Locks {
             self.by_sight.clear();
         }
         let LockName { kind, class, address, lock, name } = name(namer);
-        let key = (kind, lock, name);
+        let key = (kind, class, lock, name);
         if let Some(&index) = self.by_name.get(&key) {
             self.by_sight.insert(sight, index);
             return (index, None);
@@ -159,7 +159,7 @@ impl Locks {
         self.classes.push(class);
         self.by_sight.insert(sight, index);
         self.by_name.insert(key.clone(), index);
-        let name = key.2;
+        let name = key.3;
         let record = LockRecord { index, kind, class, address, lock, name, shape: sight.shape };
         (index, Some(record))
     }

@@ -83,7 +83,8 @@ impl Stacks {
             return known;
         }
         let Some(content) = self.contents.get(index.0 as usize) else { return Told::Nothing };
-        let python = content.0.iter().filter_map(|frame| self.texts.get(frame.0 as usize)?.as_ref());
+        let python =
+            content.0.iter().filter_map(|frame| self.texts.get(frame.0 as usize)?.as_ref());
         let frames: Vec<Frame<'_>> =
             python.take(SUBJECTS).map(|(function, file)| (&**function, &**file)).collect();
         let told = match situation(&frames, lock) {
