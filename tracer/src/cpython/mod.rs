@@ -10,6 +10,7 @@ mod detect;
 mod fake;
 mod frame_fields;
 mod frame_layout;
+mod held;
 mod layout;
 mod lines;
 mod name;
@@ -26,6 +27,7 @@ pub use frame_fields::{
     CODE_BYTES, CodeFields, FRAME_BYTES, FrameFields, FrameLayout, InterpreterFields, THREAD_BYTES,
     ThreadFields,
 };
+pub use held::{Held, held_locks};
 pub use layout::{Layout, LayoutError};
 pub use lines::line;
 pub use name::{LockName, Namer};

@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 use tracer_common::ThreadStateAddress;
 
-use crate::cpython::{CodeNames, Namer, thread_name, thread_states, walk};
+use crate::cpython::{CodeNames, Held, Namer, held_locks, thread_name, thread_states, walk};
 use crate::probe::Maps;
 use crate::target::{blocked_futex, ns_tid, tids};
 use crate::units::{Address, Pid, Tid};
@@ -79,5 +79,23 @@ impl ThreadIds {
         }
         let walked = walk(memory, python, state)?;
         blocked().then_some(walked)
+    }
+
+    /// The locks that a thread seems to have which is blocked on `futex` and stays so meanwhile.
+    pub(super) fn held_while_blocked(
+        &mut self,
+        pid: Pid,
+        tid: Tid,
+        futex: Address,
+        namer: &Namer,
+    ) -> Option<Vec<Held>> {
+        let blocked = || blocked_futex(pid, tid).is_some_and(|found| found.uaddr == futex);
+        let (memory, python) = (namer.memory()?, namer.interpreter()?);
+        let state = *self.states.get(&tid)?;
+        if !blocked() {
+            return None;
+        }
+        let held = held_locks(memory, python, &mut self.codes, state);
+        blocked().then_some(held)
     }
 }
