@@ -31,7 +31,7 @@ fn with_blocks_are_seen_on(version: &str) {
     let states = thread_states(&memory, &python);
     let mut names = CodeNames::new();
     let threads = load.first()["threads"].as_object().expect("threads");
-    assert_eq!(threads.len(), 12);
+    assert_eq!(threads.len(), 14);
     for (tid, thread) in threads {
         let tid = Tid(tid.parse().expect("a number"));
         live::until("every thread blocks", || blocked_futex(pid, tid).is_some());

@@ -7,7 +7,11 @@
 //! entry for the current instruction holds the depth down to which the stack is unwound, and a
 //! `with` block has such an entry, from the moment on that the lock was taken. So neither what
 //! lies above, left over from before, nor a block that is about to be entered is taken for one.
+//!
+//! A `threading.Condition` is a class in Python: its `__exit__` is a Python function's, and the lock
+//! is its `_lock`. While its `wait` runs, that lock was let go, whoever's block it is in.
 
+use super::attributes::Attributes;
 use super::block::pointer;
 use super::text::read_bytes;
 use super::walk::{Step, TAG, each_frame};
@@ -23,6 +27,8 @@ const MAX_HELD: usize = 256;
 const MAX_TABLE: usize = 1 << 20;
 /// Longer names are none of those that are looked for (bytes).
 const MAX_NAME: usize = 64;
+/// `threading.py`: its first local is the condition.
+const WAITING: &str = "Condition.wait";
 
 /// A lock that a thread is inside a `with` block of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +44,8 @@ pub struct Held {
 /// The locks, `threading.Lock` and `RLock`, that the thread with its `PyThreadState` at `thread` is
 /// inside a `with` block of, and that are locked. The thread has to be blocked, and to stay so.
 ///
-/// At most 256; what can't be read is left out. A lock inside of another object (a `Condition`'s)
-/// is not found, nor is one that was taken by `acquire()`.
+/// A `Condition`'s lock is one of them. At most 256; what can't be read is left out. A lock inside of
+/// any other object is not found, nor is one that was taken by `acquire()`.
 #[must_use]
 pub fn held_locks(
     memory: &Memory,
@@ -47,15 +53,21 @@ pub fn held_locks(
     names: &mut CodeNames,
     thread: Address,
 ) -> Vec<Held> {
+    let objects = Objects { memory, python };
     let mut held = Vec::new();
+    let mut let_go = Vec::new();
     let mut depth = 0;
     each_frame(memory, python, thread, |step| {
-        // What no stack shows is no frame of it.
-        if names.resolve(memory, python, &step.raw) == Resolved::Shim {
-            return;
+        match names.resolve(memory, python, &step.raw) {
+            // What no stack shows is no frame of it.
+            Resolved::Shim => return,
+            Resolved::Place(place) if place.function == WAITING => {
+                let_go.extend(objects.first_local(&step).and_then(|own| objects.lock_of(own)));
+            }
+            Resolved::Place(_) | Resolved::Gone => {}
         }
         for (object, lock) in of_frame(memory, python, &step).unwrap_or_default() {
-            if held.len() < MAX_HELD {
+            if held.len() < MAX_HELD && !let_go.contains(&object) {
                 held.push(Held { object, lock, depth });
             }
         }
@@ -130,11 +142,33 @@ impl Objects<'_> {
             // PyCFunctionObject: m_ml, m_self (Include/cpython/methodobject.h).
             return pointer(word(8)?).filter(|_| word(0).and_then(is_exit) == Some(true));
         }
+        // On that part of the stack are loops, exceptions and blocks: a function is a block's.
+        if self.type_is(object, &["method"]) {
+            // PyMethodObject: im_func, im_self (Include/cpython/classobject.h).
+            return self.lock_of(pointer(word(8)?)?);
+        }
+        if self.type_is(object, &["function"]) {
+            return self.lock_of(next?);
+        }
         if self.type_is(object, &["method_descriptor"]) {
             // PyMethodDescrObject: d_type, d_name, d_qualname, d_method (Include/cpython/descrobject.h).
             return next.filter(|_| word(24).and_then(is_exit) == Some(true));
         }
         None
+    }
+
+    /// The lock of a `threading.Condition`.
+    fn lock_of(&self, condition: Address) -> Option<Address> {
+        if !self.type_is(condition, &["Condition"]) {
+            return None;
+        }
+        Attributes::new(self.memory, self.python)?.get(condition, "_lock")
+    }
+
+    fn first_local(&self, step: &Step) -> Option<Address> {
+        let layout = self.python.frames.as_ref().ok()?;
+        let word = self.memory.word(step.frame.field(layout.frame.locals)?)?;
+        pointer(word & !TAG)
     }
 
     /// A lock that is locked: the object, and what is waited on.

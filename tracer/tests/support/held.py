@@ -109,6 +109,28 @@ def cells():
         list(map(lambda _: block((a, 2)), [b + c + d]))
 
 
+def in_a_condition():
+    lock = threading.Lock()
+    condition = threading.Condition(lock)
+    with condition:
+        block((lock, 1))
+
+
+def waiting_in_a_condition():
+    lock, other = threading.Lock(), threading.Lock()
+    condition = threading.Condition(lock)
+    # Another one has the lock that this thread has let go.
+    threading.Timer(0.1, lock.acquire).start()
+    expected[threading.get_native_id()] = [[hex(id(other)), 2]]
+
+    def wait():
+        with lock:
+            condition.wait()
+
+    with other:
+        wait()
+
+
 class Account:
     def __init__(self):
         self.lock = threading.Lock()
@@ -118,13 +140,15 @@ class Account:
 
 ways = [
     nested, in_one_statement, in_two_frames, left, left_by_an_exception, in_a_handler, in_a_loop,
-    entering, entering_inside, in_a_generator, cells, Account,
+    entering, entering_inside, in_a_generator, cells, in_a_condition,
+    waiting_in_a_condition, Account,
 ]
 for way in ways:
     threading.Thread(target=way, name=getattr(way, "__name__"), daemon=True).start()
 while len(expected) < len(ways):
     time.sleep(0.01)
 names = {thread.native_id: thread.name for thread in threading.enumerate()}
+time.sleep(0.3)
 print(json.dumps({"threads": {
     str(tid): {"name": names[tid], "held": held} for tid, held in expected.items()
 }}), flush=True)

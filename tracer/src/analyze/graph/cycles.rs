@@ -139,10 +139,10 @@ struct Alive<'a> {
 
 impl<'a> Alive<'a> {
     fn new(edges: &'a Edges, used: &BTreeSet<ThreadIndex>) -> Self {
-        let unused = edges.keys().filter(|thread| !used.contains(thread));
+        let unused = edges.keys().filter(|thread| !used.contains(*thread));
         let mut ways: BTreeMap<_, _> = unused.map(|&thread| (thread, (0, 0))).collect();
         let mut into: BTreeMap<ThreadIndex, Vec<ThreadIndex>> = BTreeMap::new();
-        for (&thread, edges) in edges.iter().filter(|(thread, _)| !used.contains(thread)) {
+        for (&thread, edges) in edges.iter().filter(|(thread, _)| !used.contains(*thread)) {
             for holder in edges.iter().map(|edge| edge.holder) {
                 let Some((ways_in, _)) = ways.get_mut(&holder) else { continue };
                 *ways_in += 1;
