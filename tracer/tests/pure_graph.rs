@@ -165,7 +165,12 @@ fn who_got_a_lock_while_another_waited_and_woke_nobody_may_have_it() {
     assert_eq!(report(&content)["deadlocks"][0]["since_ns"], 2_000);
     // It woke somebody since.
     let mut let_go = content.clone();
-    let woken = Wait { thread: ThreadIndex(5), waker: Some(ThreadIndex(0)), end: Monotonic(START + 1_500), ..got };
+    let woken = Wait {
+        thread: ThreadIndex(5),
+        waker: Some(ThreadIndex(0)),
+        end: Monotonic(START + 1_500),
+        ..got
+    };
     let_go.waits.insert(1, woken);
     assert_eq!(cycles(&let_go), []);
     // It got it before the other one came: it may have given it back since.
@@ -220,7 +225,9 @@ fn holds_and_what_they_caused_are_as_they_were_made() {
     let lock = locks.iter().find(|lock| lock["kind"] == "lock").unwrap();
     let holds = &lock["holds"];
     // 100 to 800 by thread 0, with 650 µs of waiting by 1 and 500 by 2; 800 to 1,000 by 1, with 200.
-    for (key, us) in [("held_ns", 900), ("max_ns", 700), ("caused_ns", 1_350), ("max_caused_ns", 1_150)] {
+    for (key, us) in
+        [("held_ns", 900), ("max_ns", 700), ("caused_ns", 1_350), ("max_caused_ns", 1_150)]
+    {
         assert_eq!(holds[key], us * 1_000, "{key}");
     }
     assert_eq!(holds["holds"], 2);

@@ -67,7 +67,9 @@ enum Format {
 /// # Errors
 /// The file can't be read as a trace, or standard output can't be written.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    if let (Some(by @ (By::Thread | By::Pair | By::Kind | By::Graph)), Some(_)) = (args.by, args.side) {
+    if let (Some(by @ (By::Thread | By::Pair | By::Kind | By::Graph)), Some(_)) =
+        (args.by, args.side)
+    {
         let by = by.to_possible_value().map(|by| by.get_name().to_owned()).unwrap_or_default();
         let words = format!("--by {by} lists no lines: --side goes with --by site and --by lock");
         return Err(Fault::Usage(words).into());

@@ -77,11 +77,7 @@ pub fn held_locks(
 }
 
 /// Locks of the `with` blocks that a frame is in.
-fn of_frame(
-    memory: &Memory,
-    python: &Interpreter,
-    step: &Step,
-) -> Option<Vec<(Address, Address)>> {
+fn of_frame(memory: &Memory, python: &Interpreter, step: &Step) -> Option<Vec<(Address, Address)>> {
     let layout = python.frames.as_ref().ok()?;
     let code = Address(step.raw.code);
     let header = python.layout.object_header;
@@ -224,14 +220,10 @@ mod tests {
         // on 3.11: 15-16 → depth 1, then 17-18 → depth 2, and one that needs two bytes.
         let table = [0x80 | 15, 2, 30, 1 << 1 | 1, 0x80 | 17, 2, 40, 2 << 1 | 1];
         let depth = |at| stack_depth(&table, at);
-        assert_eq!([14, 15, 16, 17, 18, 19].map(depth), [
-            None,
-            Some(1),
-            Some(1),
-            Some(2),
-            Some(2),
-            None
-        ]);
+        assert_eq!(
+            [14, 15, 16, 17, 18, 19].map(depth),
+            [None, Some(1), Some(1), Some(2), Some(2), None]
+        );
         let long = [0x80 | 64 | 2, 5, 64 | 1, 0, 64 | 3, 7, 3 << 1];
         assert_eq!(stack_depth(&long, 2 * 64 + 5), Some(3));
         assert_eq!(stack_depth(&long, 2 * 64 + 5 + 63), Some(3));

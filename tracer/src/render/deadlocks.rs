@@ -80,7 +80,9 @@ fn held(summary: &Summary, people: &People<'_>, link: &DeadlockLink) -> String {
     match link.why {
         Why::Owner => format!("which {holder} owns"),
         Why::With => {
-            format!("which {holder} seems to have (inferred: it is inside a `with` block of it{at})")
+            format!(
+                "which {holder} seems to have (inferred: it is inside a `with` block of it{at})"
+            )
         }
         Why::Acquire => {
             format!("which {holder} seems to have (inferred: it called `acquire` of it{at})")

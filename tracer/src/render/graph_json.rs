@@ -22,13 +22,11 @@ pub(super) fn holds(summary: &Summary, people: &People<'_>, holds: &LockHolds) -
     let mut all = sums(&holds.sums);
     all["p50_ns"] = json!(holds.durations.at(0.5));
     all["p99_ns"] = json!(holds.durations.at(0.99));
-    let sites = holds.sites.iter().map(|(site, part)| {
-        with(sums(part), &[place(&summary.stacks, *site)])
-    });
+    let sites =
+        holds.sites.iter().map(|(site, part)| with(sums(part), &[place(&summary.stacks, *site)]));
     all["sites"] = sites.collect();
-    let threads = holds.threads.iter().map(|(index, part)| {
-        with(sums(part), &[thread(people, *index)])
-    });
+    let threads =
+        holds.threads.iter().map(|(index, part)| with(sums(part), &[thread(people, *index)]));
     all["threads"] = threads.collect();
     all
 }

@@ -4,9 +4,7 @@ use tracer::trace::records::{
     Class, End, FrameRecord, HeldHow, HeldRecord, Kind, LockRecord, Meta, SideStack, StackRecord,
     ThreadRecord, Wait,
 };
-use tracer::units::{
-    Address, FrameIndex, LockIndex, Monotonic, Ns, StackIndex, ThreadIndex, Tid,
-};
+use tracer::units::{Address, FrameIndex, LockIndex, Monotonic, Ns, StackIndex, ThreadIndex, Tid};
 use tracer_common::event::{WAIT_CLIPPED_END, WAIT_CLIPPED_START};
 
 use crate::support::Content;

@@ -4,8 +4,8 @@ mod stacks;
 
 use tracer::trace::TraceWriter;
 use tracer::trace::records::{
-    Class, End, FrameRecord, HeldRecord, Kind, LockRecord, Meta, Options, ProgramState, ShapeSums, SideStack,
-    SpinSums, StackRecord, Target, ThreadRecord, Totals, Wait,
+    Class, End, FrameRecord, HeldRecord, Kind, LockRecord, Meta, Options, ProgramState, ShapeSums,
+    SideStack, SpinSums, StackRecord, Target, ThreadRecord, Totals, Wait,
 };
 use tracer::units::{Address, LockIndex, Monotonic, Ns, Pid, StackIndex, ThreadIndex, Tid};
 use tracer_common::Shape;

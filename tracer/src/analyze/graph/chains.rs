@@ -325,8 +325,7 @@ mod tests {
 
     #[test]
     fn an_owner_makes_a_chain_certain() {
-        let mut spans =
-            [span(1, 0, (0, 100, 100), Some(9)), span(2, 1, (20, 70, 70), Some(9))];
+        let mut spans = [span(1, 0, (0, 100, 100), Some(9)), span(2, 1, (20, 70, 70), Some(9))];
         spans[0].owner = Some((ThreadIndex(2), Source::Owner));
         spans[1].owner = Some((ThreadIndex(3), Source::Owner));
         let found = chains(&spans);
@@ -347,8 +346,7 @@ mod tests {
 
     #[test]
     fn the_longest_chain_has_eight_locks() {
-        let mut spans: Vec<_> =
-            (0..20).map(|n| span(n, n, (0, 100, 100), None)).collect();
+        let mut spans: Vec<_> = (0..20).map(|n| span(n, n, (0, 100, 100), None)).collect();
         for (n, span) in (1..).zip(&mut spans) {
             span.owner = Some((ThreadIndex(n), Source::Owner));
         }
@@ -361,7 +359,14 @@ mod tests {
     fn work_and_paths_are_bounded() {
         // 1 waits for lock 0 while 2, its owner, waits 10,000 times for locks of different holders.
         let mut spans: Vec<_> = (0..10_000)
-            .map(|n| span(2, 1 + n % 5, (u64::from(n) * 10, u64::from(n) * 10 + 5, u64::from(n) * 10 + 5), None))
+            .map(|n| {
+                span(
+                    2,
+                    1 + n % 5,
+                    (u64::from(n) * 10, u64::from(n) * 10 + 5, u64::from(n) * 10 + 5),
+                    None,
+                )
+            })
             .map(|mut span| {
                 span.owner = Some((ThreadIndex(10 + span.lock.0), Source::Owner));
                 span

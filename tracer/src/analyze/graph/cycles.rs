@@ -122,7 +122,8 @@ fn cycles(edges: &Edges, used: &BTreeSet<ThreadIndex>) -> Vec<Cycle> {
         }
         // The same cycle is always told from the same thread on.
         let least = cycle.iter().enumerate().min_by_key(|(_, (thread, _))| *thread);
-        cycle.rotate_left(least.map_or(0, |(place, _)| place));
+        let least = least.map_or(0, |(place, _)| place);
+        cycle.rotate_left(least);
         found.push(cycle);
     }
     found

@@ -117,7 +117,9 @@ impl Holding {
 }
 
 /// By a key, the most waiting caused first.
-pub(super) fn ranked<K: Ord + Copy>(parts: impl Iterator<Item = (K, HoldSums)>) -> Vec<(K, HoldSums)> {
+pub(super) fn ranked<K: Ord + Copy>(
+    parts: impl Iterator<Item = (K, HoldSums)>,
+) -> Vec<(K, HoldSums)> {
     let mut sums: BTreeMap<K, HoldSums> = BTreeMap::new();
     for (key, part) in parts {
         *sums.entry(key).or_default() += part;

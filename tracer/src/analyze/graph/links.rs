@@ -34,9 +34,8 @@ pub(super) struct Links<'a> {
 impl<'a> Links<'a> {
     pub(super) fn new(spans: &'a [Span]) -> Self {
         let visits = spans.iter().enumerate().filter(|(_, span)| span.from < span.to);
-        let visits = visits.map(|(n, span)| {
-            (span.thread, Visit { from: span.from, to: span.to, span: n })
-        });
+        let visits =
+            visits.map(|(n, span)| (span.thread, Visit { from: span.from, to: span.to, span: n }));
         let mut visits = Grouped::new(visits, |visit| (visit.to, visit.from));
         // A thread is in one place at a time; what says otherwise is cut.
         for range in visits.groups.values() {
@@ -46,9 +45,9 @@ impl<'a> Links<'a> {
                 before = visit.1.to;
             }
         }
-        let releases = spans.iter().filter_map(|span| {
-            Some((span.lock, Release { at: span.to, waker: span.waker? }))
-        });
+        let releases = spans
+            .iter()
+            .filter_map(|span| Some((span.lock, Release { at: span.to, waker: span.waker? })));
         let releases = Grouped::new(releases, |release| (release.at, release.waker));
         Self { spans, visits, releases }
     }

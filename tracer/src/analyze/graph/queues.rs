@@ -128,7 +128,9 @@ impl Queues {
             let holds = LockHolds {
                 sums: holding.sums,
                 durations: holding.durations,
-                sites: ranked(places.iter().map(|((_, _, stack), sums)| (stacks.site(*stack), *sums))),
+                sites: ranked(
+                    places.iter().map(|((_, _, stack), sums)| (stacks.site(*stack), *sums)),
+                ),
                 threads: ranked(places.iter().map(|((_, thread, _), sums)| (*thread, *sums))),
             };
             (lock, (queue, holds))
