@@ -34,6 +34,7 @@ fn chains(summary: &Summary, limits: Limits) -> String {
     let people = People::new(summary);
     let header = ["chain", "source", "waits", "waited"];
     let mut table = Rows::new(&header, 2, Limits { top: usize::MAX, width: limits.width });
+    let taken = summary.completeness.stacks_taken();
     let shown = summary.graph.chains.iter().take(limits.top);
     for chain in shown {
         let locks: Vec<_> = chain.locks.iter().map(|&lock| people.lock_name(lock)).collect();
@@ -45,7 +46,8 @@ fn chains(summary: &Summary, limits: Limits) -> String {
             let place = place::site(&summary.stacks, summary.stacks.site(link.stack));
             let time = if n == 0 { chain.longest_time.to_string() } else { String::new() };
             table.row(Ns(0), || {
-                let words = format!("  {what}{} at {place}", people.name(link.waiter));
+                let place = if taken { format!(" at {place}") } else { String::new() };
+                let words = format!("  {what}{}{place}", people.name(link.waiter));
                 vec![words, source(link.source), String::new(), time]
             });
         }
@@ -125,9 +127,10 @@ fn holds(summary: &Summary, held: &[&LockSummary], limits: Limits) -> String {
     let people = People::new(summary);
     let header = [
         "lock",
-        "let go above all at",
+        "mostly let go at",
         "holds",
-        "held",
+        "at least",
+        "at most",
         "p50",
         "p99",
         "longest",
@@ -144,7 +147,8 @@ fn holds(summary: &Summary, held: &[&LockSummary], limits: Limits) -> String {
         table.row(sums.caused, || {
             let known = holds.sites.iter().find(|(site, _)| matches!(site, Site::Frame(_)));
             let site = known.or(holds.sites.first());
-            let place = site.map_or_else(String::new, |(site, part)| {
+            let taken = summary.completeness.stacks_taken();
+            let place = site.filter(|_| taken).map_or_else(String::new, |(site, part)| {
                 let share = percent(part.caused, sums.caused);
                 format!("{} ({share})", place::site(&summary.stacks, *site))
             });
@@ -152,6 +156,7 @@ fn holds(summary: &Summary, held: &[&LockSummary], limits: Limits) -> String {
                 people.lock_name(lock.lock.index),
                 place,
                 count(sums.holds),
+                sums.sure.to_string(),
                 sums.held.to_string(),
                 quantile(0.5),
                 quantile(0.99),

@@ -14,6 +14,7 @@ pub(super) fn holds(summary: &Summary, people: &People<'_>, holds: &LockHolds) -
         json!({
             "holds": sums.holds,
             "held_ns": sums.held,
+            "held_min_ns": sums.sure,
             "max_ns": sums.max,
             "caused_ns": sums.caused,
             "max_caused_ns": sums.max_caused,

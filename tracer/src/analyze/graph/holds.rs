@@ -12,6 +12,10 @@
 //! between its waking and its running on either waits again (then its hold begins at the end of
 //! that wait) or spins for it (then the hold is too long by that time).
 //!
+//! **At least and at most.** While nobody waits a lock can be let go and taken again unseen. So the
+//! time from the end of the wait to the waking is what a hold lasted **at most**; the part of it at
+//! the end during which somebody waited all the time is what it lasted **at least**.
+//!
 //! Holds of one lock never overlap: a waking says that nobody else has the lock at that moment.
 //!
 //! **What a hold caused** is the waiting of all threads in the lock's queue while it lasted, summed
@@ -29,9 +33,11 @@ use crate::units::{Monotonic, Ns, ThreadIndex};
 pub struct HoldSums {
     /// How many were seen.
     pub holds: u64,
-    /// How long they lasted together.
+    /// How long they lasted together, at most.
     pub held: Ns,
-    /// The longest.
+    /// How long they lasted together, at least.
+    pub sure: Ns,
+    /// The longest, at most.
     pub max: Ns,
     /// The waiting of others while they lasted.
     pub caused: Ns,
@@ -43,6 +49,7 @@ impl AddAssign for HoldSums {
     fn add_assign(&mut self, other: Self) {
         self.holds = self.holds.saturating_add(other.holds);
         self.held += other.held;
+        self.sure += other.sure;
         self.max = self.max.max(other.max);
         self.caused += other.caused;
         self.max_caused = self.max_caused.max(other.max_caused);
@@ -54,7 +61,7 @@ impl AddAssign for HoldSums {
 pub struct LockHolds {
     /// All of them.
     pub sums: HoldSums,
-    /// How long they lasted.
+    /// How long they lasted, at most.
     pub durations: Quantiles,
     /// By where the lock was let go, the most waiting caused first. Their sum is `sums`.
     pub sites: Vec<(Site, HoldSums)>,
@@ -78,6 +85,8 @@ const MAX_TAKERS: usize = 64;
 pub(super) struct Holding {
     /// Who ran on after a wait since the last waking, and when.
     takers: HashMap<ThreadIndex, Moment>,
+    /// Since when somebody waits all the time, if somebody does.
+    contended: Option<Monotonic>,
     pub(super) sums: HoldSums,
     pub(super) durations: Quantiles,
 }
@@ -88,6 +97,16 @@ impl Holding {
         if self.takers.len() < MAX_TAKERS || self.takers.contains_key(&thread) {
             self.takers.insert(thread, now);
         }
+    }
+
+    /// Nobody waited, and somebody does now.
+    pub(super) fn contended(&mut self, at: Monotonic) {
+        self.contended.get_or_insert(at);
+    }
+
+    /// Nobody waits any more.
+    pub(super) fn uncontended(&mut self) {
+        self.contended = None;
     }
 
     /// A thread waits: it doesn't have the lock.
@@ -103,7 +122,8 @@ impl Holding {
         let taken = taken?;
         let held = now.at.since(taken.at);
         let caused = Ns(now.waited.0.saturating_sub(taken.waited.0));
-        let hold = HoldSums { holds: 1, held, max: held, caused, max_caused: caused };
+        let sure = self.contended.map_or(Ns(0), |since| now.at.since(since.max(taken.at)));
+        let hold = HoldSums { holds: 1, held, sure, max: held, caused, max_caused: caused };
         self.sums += hold;
         self.durations.add(held);
         Some(hold)
@@ -145,16 +165,18 @@ mod tests {
         let mut holding = Holding::default();
         assert_eq!(holding.let_go(one, moment(5, 0)), None, "its beginning was not seen");
         holding.taken(one, moment(10, 100));
+        holding.contended(Monotonic(25));
         assert_eq!(holding.last_taker(), Some((one, Monotonic(10))));
         let hold = holding.let_go(one, moment(30, 160)).unwrap();
-        assert_eq!((hold.held, hold.caused), (Ns(20), Ns(60)));
+        assert_eq!((hold.held, hold.sure, hold.caused), (Ns(20), Ns(5), Ns(60)));
         assert_eq!(holding.let_go(one, moment(40, 200)), None, "taken again without a wait");
         // Woken, but another one was faster: the hold begins after the second wait.
         holding.taken(two, moment(50, 200));
         holding.queues(two);
         assert_eq!(holding.last_taker(), None);
         holding.taken(two, moment(70, 220));
-        assert_eq!(holding.let_go(two, moment(71, 221)).unwrap().held, Ns(1));
+        // Somebody has waited since before: there was no moment to let go.
+        assert_eq!(holding.let_go(two, moment(71, 221)).unwrap().sure, Ns(1));
         assert_eq!((holding.sums.holds, holding.sums.held), (2, Ns(21)));
         assert_eq!((holding.sums.max_caused, holding.durations.count()), (Ns(60), 2));
     }

@@ -183,9 +183,9 @@ mod tests {
         for n in 0..2_000u32 {
             let at = u64::from(n) * 10;
             let (thread, lock) = (n % 4, n / 3 % 2);
-            let from = if n % 50 == 49 { at.saturating_sub(200) } else { at.saturating_sub(25) };
+            let from = if n % 50 == 49 { at.saturating_sub(200) } else { at.saturating_sub(45) };
             let jitter = u64::from(n * 7 % 5);
-            waits.push(wait(thread, lock, (from, at + jitter, at + jitter + 2), Some((n + 1) % 4)));
+            waits.push(wait(thread, lock, (from, at + jitter, at + jitter + 2), Some((n + 3) % 4)));
         }
         waits
     }

@@ -84,6 +84,7 @@ impl Queues {
             match what {
                 What::Queues => {
                     waiters += 1;
+                    holding.contended(at);
                     if !span.carried {
                         holding.queues(span.thread);
                     }
@@ -97,6 +98,9 @@ impl Queues {
                     {
                         let rest = (lock, ThreadIndex(REST), REST_STACK);
                         *self.places.get((lock, waker, span.waker_stack), rest).1 += hold;
+                    }
+                    if waiters == 0 {
+                        holding.uncontended();
                     }
                 }
                 What::Runs => holding.taken(span.thread, moment),
@@ -163,7 +167,8 @@ mod tests {
         assert_eq!(queues.last_takers()[&LOCK], (ThreadIndex(3), Monotonic(260)));
         let (queue, holds) = queues.finish(&StackTable::default()).remove(&LOCK).unwrap();
         // 100 to 200: 2 waits all along, 3 since 120. 210 to 260: 3.
-        assert_eq!((holds.sums.holds, holds.sums.held), (2, Ns(150)));
+        // Somebody waits all the time, so that they can't have been shorter.
+        assert_eq!((holds.sums.holds, holds.sums.held, holds.sums.sure), (2, Ns(150), Ns(150)));
         assert_eq!((holds.sums.caused, holds.sums.max_caused), (Ns(180 + 50), Ns(180)));
         let by_thread = |n: usize| (holds.threads[n].0, holds.threads[n].1.caused);
         assert_eq!(by_thread(0), (ThreadIndex(1), Ns(180)));
