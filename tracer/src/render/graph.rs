@@ -23,7 +23,8 @@ pub(super) fn sections(summary: &Summary, limits: Limits) -> Vec<(&'static str, 
     }
     let held = held(summary);
     if !held.is_empty() {
-        let title = "Holds between waits, and the waiting behind them (others are not seen)";
+        let title = "Holds between waits, and the waiting behind them (others are not seen; p50, p99 \
+                     and longest are of what they lasted at most)";
         sections.push((title, holds(summary, &held, limits)));
     }
     sections

@@ -11,7 +11,9 @@
 //! have it: the chain ends there as unknown.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
 
 use super::links::Links;
 use super::span::Span;
@@ -24,8 +26,8 @@ use crate::units::{LockIndex, Monotonic, Ns, ThreadIndex};
 pub const MAX_LINKS: usize = 8;
 
 /// Moments at which something changes that are looked at for one wait, and for all of a window.
-const STEPS_PER_WAIT: u32 = 4_096;
-const STEPS: u32 = 1 << 25;
+const STEPS_PER_WAIT: u32 = 512;
+const STEPS: u32 = 1 << 22;
 
 /// A thread and what it waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -152,17 +154,23 @@ impl Chains {
                 continue;
             }
             let allowed = steps.min(STEPS_PER_WAIT);
-            let mut walk =
-                Walk { links: &links, path: Path::EMPTY, steps: allowed, found: HashMap::new() };
+            let mut walk = Walk {
+                links: &links,
+                path: Path::EMPTY,
+                steps: allowed,
+                found: FxHashMap::default(),
+            };
             walk.wait(span, from, to);
             steps -= allowed - walk.steps;
             self.unfollowed += u64::from(walk.steps == 0);
             // A carried wait was counted in an earlier part.
-            let mut counted = HashSet::new();
+            let mut counted = Vec::new();
             let mut found: Vec<_> = walk.found.into_iter().collect();
             found.sort_unstable();
             for (path, time) in found {
-                let first = counted.insert(path.locks()) && !span.carried;
+                let locks = path.locks();
+                let first = !span.carried && !counted.contains(&locks);
+                counted.push(locks);
                 let sums = self.paths.get(path, Path::EMPTY).1;
                 sums.waits += u64::from(first);
                 sums.time += time;
@@ -214,7 +222,8 @@ struct Walk<'a> {
     links: &'a Links<'a>,
     path: Path,
     steps: u32,
-    found: HashMap<Path, Ns>,
+    /// At most as many as there are steps, so that keys made to collide cost little.
+    found: FxHashMap<Path, Ns>,
 }
 
 impl Walk<'_> {

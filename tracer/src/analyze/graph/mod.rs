@@ -5,8 +5,8 @@
 //! - [`convoys`]: locks with a standing queue.
 //! - [`cycles`]: threads that wait for each other when the recording ends.
 //!
-//! Memory is bounded: waits are looked at in parts of the recording ([`window`]), and every table
-//! has a limit. What did not fit is counted in [`Graph`].
+//! Memory is bounded: waits are looked at in parts of the recording (`window`), and every table has
+//! a limit. What did not fit is counted in [`Graph`].
 
 mod blocked;
 pub mod chains;
