@@ -7,6 +7,7 @@ use std::io::Read;
 use tracer_common::Shape;
 
 use super::bounded::{Bounded, MAX_ENTRIES};
+use super::graph::WaitGraph;
 use super::quantile::Quantiles;
 use super::sides::{OtherSide, SideSums, Source};
 use super::sites::{holders, waiters};
@@ -49,6 +50,7 @@ pub struct Fold {
     durations: Bounded<LockIndex, Quantiles>,
     pairs: Bounded<(ThreadIndex, ThreadIndex, LockIndex, Source), Sums>,
     sides: SideSums,
+    graph: WaitGraph,
     /// Unverified owners count as holders.
     unverified: bool,
     first: Option<Monotonic>,
@@ -61,6 +63,7 @@ impl Default for Fold {
             durations: Bounded::new(MAX_ENTRIES),
             pairs: Bounded::new(MAX_ENTRIES),
             sides: SideSums::default(),
+            graph: WaitGraph::default(),
             unverified: false,
             first: None,
         }
@@ -83,6 +86,7 @@ impl Fold {
             *self.pairs.get((thread, holder, lock, other.source), rest).1 += sums;
         }
         self.sides.add(cell, wait, other);
+        self.graph.add(wait, other);
         self.first = Some(self.first.map_or(wait.start, |first| first.min(wait.start)));
     }
 
@@ -110,6 +114,7 @@ impl Fold {
             names.entry(lock).or_insert_with(|| lost_lock(lock));
         }
 
+        let (graph, mut holds) = self.graph.finish(&trace.held, &names, &stacks);
         let below = by_shape(&trace.totals.below);
         let lost = by_shape(&trace.totals.lost);
         let mut summary = Summary {
@@ -154,6 +159,7 @@ impl Fold {
                     durations,
                     waiters: waiters.remove(&index).unwrap_or_default(),
                     holders: holders.remove(&index).unwrap_or_default(),
+                    holds: holds.remove(&index),
                 })
             })
             .collect();
@@ -193,6 +199,7 @@ impl Fold {
         Summary {
             meta: trace.meta,
             end: trace.end,
+            graph,
             stacks,
             cells,
             waiting: sides.waiting,

@@ -5,6 +5,7 @@
 
 mod bounded;
 pub mod fold;
+pub mod graph;
 pub mod quantile;
 pub mod sides;
 pub mod sites;
@@ -13,6 +14,7 @@ pub mod summary;
 pub mod sums;
 
 pub use fold::{Fold, summarize, summarize_unverified};
+pub use graph::Graph;
 pub use quantile::Quantiles;
 pub use sides::{OtherSide, Source};
 pub use sites::{Side, Site, SiteRow, SiteSums};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tracer_common::NoStack;
 
+use super::graph::{Graph, LockHolds};
 use super::quantile::Quantiles;
 use super::sides::{OtherSide, Source, Waiting};
 use super::sites::SiteSums;
@@ -42,6 +43,8 @@ pub struct Summary {
     pub holding: BTreeMap<(LockIndex, OtherSide), Sums>,
     /// The same waits by all of that: the finest sums there are.
     pub links: BTreeMap<(Waiting, OtherSide), Sums>,
+    /// Who waited for whom over time, and at the end.
+    pub graph: Graph,
     /// The stacks that they name.
     pub stacks: StackTable,
     /// Yields tied to a lock, by lock and the stack that made them. They belong to no thread.
@@ -73,6 +76,9 @@ pub struct LockSummary {
     pub waiters: Vec<SiteSums>,
     /// Where who was in the way was, longest first: their sum is `sums` without yields.
     pub holders: Vec<SiteSums>,
+    /// How long it was held, and the waiting that this caused, as far as waits show it; none if
+    /// several threads can have it, or none has it, or it found no room.
+    pub holds: Option<LockHolds>,
 }
 
 /// One thread, added up.

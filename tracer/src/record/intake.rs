@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 
-use tracer_common::event::{ThreadEvent, WAIT_CLIPPED_START, WaitEvent};
+use tracer_common::event::{ThreadEvent, WAIT_CLIPPED_END, WAIT_CLIPPED_START, WaitEvent};
 use tracer_common::{
     EVENT_EXEC, EVENT_NATIVE, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW, EVENT_WAIT,
     FutexIdentity, InitialWait, NoStack, Shape, SpinKey, SpinTotals, ThreadState, WalkEnd,
@@ -52,7 +52,7 @@ pub(super) struct Intake {
     pub(super) writer: Sink,
     pub(super) threads: Threads,
     pub(super) thread_ids: ThreadIds,
-    pid: Pid,
+    pub(super) pid: Pid,
     locks: Locks,
     stacks: Stacks,
     /// With `--native`.
@@ -65,6 +65,8 @@ pub(super) struct Intake {
     below: BTreeMap<u32, ShapeSums>,
     /// Spins still under way at the end.
     spins: Vec<(SpinKey, SpinTotals)>,
+    /// Threads whose waits were under way at the end, and on which futex.
+    pub(super) under_way: Vec<(Tid, Address)>,
 }
 
 impl Intake {
@@ -93,6 +95,7 @@ impl Intake {
             malformed: 0,
             below: BTreeMap::new(),
             spins: Vec::new(),
+            under_way: Vec::new(),
         }
     }
 
@@ -262,6 +265,9 @@ impl Intake {
             } else {
                 let stack = self.stack_at_the_end(&mut event)?;
                 self.wait_at(&event, stack)?;
+                if event.flags & WAIT_CLIPPED_END != 0 {
+                    self.under_way.push((tid, Address(event.uaddr)));
+                }
             }
         }
         self.spins.extend(rest.spin);

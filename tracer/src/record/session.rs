@@ -346,6 +346,7 @@ impl Session {
                 self.intake.threads.update(tid, &state);
             }
         }
+        self.intake.write_held()?;
         let totals = self.intake.totals(&self.maps, end)?;
         self.intake.writer.threads(self.intake.threads.records())?;
         self.intake.writer.totals(&totals)?;

@@ -41,6 +41,7 @@ pub(super) fn completeness(summary: &Summary) -> String {
         plural(c.unclassified.waits, "wait")
     ));
     lines.extend(stacks(c));
+    lines.extend(graph(summary));
     if c.spins_unattributed > 0 {
         lines.push(format!(
             "yields not tied to a lock: {} ({} off the CPU, in no sum above)",
@@ -77,6 +78,25 @@ pub(super) fn completeness(summary: &Summary) -> String {
         );
     }
     lines.iter().fold(String::new(), |out, line| out + " " + line + "\n")
+}
+
+/// What chains, convoys and holds don't hold.
+fn graph(summary: &Summary) -> Option<String> {
+    let graph = &summary.graph;
+    let mut words = Vec::new();
+    if graph.late > 0 {
+        words.push(format!("the beginning of {} that came late", plural(graph.late, "wait")));
+    }
+    if graph.unfollowed > 0 {
+        words.push(format!("some moments of {}", plural(graph.unfollowed, "wait")));
+    }
+    if graph.chains_left_out.0 > 0 {
+        words.push(format!("{} of chains beyond the limit", graph.chains_left_out));
+    }
+    if graph.locks_left_out > 0 {
+        words.push("locks beyond the limit".to_owned());
+    }
+    (!words.is_empty()).then(|| format!("not in the wait-for graph: {}", words.join(", ")))
 }
 
 /// How many waits have a stack, and why the others have none.

@@ -9,16 +9,19 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::escape::harmful;
+use super::graph_json;
+use super::people::People;
 use crate::analyze::sites::rows;
 use crate::analyze::{Quantiles, Side, Site, SiteSums, StackTable, Summary, Sums};
 use crate::units::Ns;
 
-/// The report; `top` limits locks, threads, pairs and sites each, and never the sites of a lock:
-/// they sum to it.
+/// The report; `top` limits locks, threads, pairs, sites, chains, convoys and deadlocks each, and
+/// never the sites of a lock: they sum to it.
 #[must_use]
 pub fn report(summary: &Summary, top: Option<usize>) -> Value {
     let top = top.unwrap_or(usize::MAX);
     let (meta, target) = (&summary.meta, &summary.meta.target);
+    let people = People::new(summary);
     json!({
         "schema": 1,
         "target": {
@@ -68,6 +71,7 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
                 "holders": lock.holders.iter().map(|one| {
                     holder(&summary.stacks, one)
                 }).collect::<Vec<_>>(),
+                "holds": lock.holds.as_ref().map(|holds| graph_json::holds(summary, &people, holds)),
             })));
             Value::Object(object)
         }).collect::<Vec<_>>(),
@@ -107,6 +111,9 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
             object.insert("locks".to_owned(), Value::from(row.others + 1));
             Value::Object(object)
         }).collect::<Vec<_>>(),
+        "chains": graph_json::chains(summary, &people, top),
+        "convoys": graph_json::convoys(summary, &people, top),
+        "deadlocks": graph_json::deadlocks(summary, &people, top),
         "energy": {"source": "none", "quality": "none", "domains": []},
         "quantile_error": Quantiles::ERROR,
     })
@@ -157,6 +164,10 @@ fn completeness(summary: &Summary) -> Value {
         "damage": c.file.damage,
         "unknown_chunks": c.file.unknown_chunks,
         "left_out": c.file.left_out,
+        "graph_late": summary.graph.late,
+        "chains_unfollowed": summary.graph.unfollowed,
+        "chains_left_out_ns": summary.graph.chains_left_out,
+        "graph_locks_left_out": summary.graph.locks_left_out,
     })
 }
 

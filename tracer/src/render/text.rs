@@ -4,9 +4,10 @@ use std::fmt::Write;
 
 use super::answer::answer;
 use super::completeness::completeness;
+use super::deadlocks::deadlocks;
 use super::escape;
 use super::rows::Limits;
-use super::{sites, tables};
+use super::{graph, sites, tables};
 use crate::analyze::{Side, Summary};
 use crate::trace::records::Class;
 use crate::units::Ns;
@@ -32,6 +33,8 @@ pub enum By {
     Pair,
     /// A row per kind of lock.
     Kind,
+    /// Chains of waits, queues, and how long locks were held.
+    Graph,
 }
 
 /// What of a trace is shown, and how much.
@@ -54,6 +57,7 @@ pub fn report(summary: &Summary, view: View) -> String {
     let some = Limits { top: view.top.unwrap_or(TOP), width: view.width };
     let mut out = header(summary);
     out += "\n";
+    out += &deadlocks(summary, view.top);
     out += &answer(summary);
     match view.by {
         None => overview(&mut out, summary, view, some),
@@ -74,6 +78,7 @@ pub fn report(summary: &Summary, view: View) -> String {
             section(&mut out, "Who waited for whom", &pairs);
         }
         Some(By::Kind) => section(&mut out, "By kind", &tables::kinds(summary, all)),
+        Some(By::Graph) => wait_for_graph(&mut out, summary, all),
     }
     section(&mut out, "Completeness", &completeness(summary));
     out
@@ -94,6 +99,8 @@ fn overview(out: &mut String, summary: &Summary, view: View, limits: Limits) {
             lock_sites(out, summary, view, LEADING);
         }
     }
+    let limits_of_graph = Limits { top: view.top.unwrap_or(LEADING.0), ..limits };
+    wait_for_graph(out, summary, limits_of_graph);
     if !summary.by_kind.is_empty() {
         section(out, "By class", &tables::classes(summary, limits));
         section(out, "By kind", &tables::kinds(summary, limits));
@@ -111,6 +118,13 @@ fn lock_sites(out: &mut String, summary: &Summary, view: View, usual: (usize, us
     let body = sites::by_lock(summary, side, locks, usual.1, view.width);
     if !body.is_empty() {
         section(out, "Where the leading locks are waited for and held", &body);
+    }
+}
+
+/// Chains, convoys and holds; deadlocks stand at the top.
+fn wait_for_graph(out: &mut String, summary: &Summary, limits: Limits) {
+    for (title, body) in graph::sections(summary, limits) {
+        section(out, title, &body);
     }
 }
 

@@ -393,6 +393,38 @@ pub struct Totals {
     pub self_cost: BTreeMap<String, u64>,
 }
 
+/// A lock that a thread seems to have which was blocked when the recording ended: read from its
+/// frames, because the lock itself does not say who has it. An inference, not a fact.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HeldRecord {
+    /// Who seems to have it.
+    pub thread: ThreadIndex,
+    /// The lock object (`id(lock)`).
+    pub object: Address,
+    /// What is waited on in it, as [`LockRecord::lock`]; 0 if that is not known.
+    pub lock: Address,
+    /// What says so.
+    pub how: HeldHow,
+    /// Which of the thread's Python frames says so; 0 is the leaf. They are those of the waiter's
+    /// stack of the wait that was under way.
+    pub depth: u32,
+}
+
+/// What says that a thread has a lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeldHow {
+    /// The frame is inside a `with` block of it: its `__exit__` waits on the frame's stack.
+    With,
+    /// The frame's code has called its `acquire`, and not its `release` since.
+    Acquire,
+    /// Something that this version doesn't know, and does not believe.
+    #[default]
+    #[serde(other)]
+    Other,
+}
+
 /// How the recording ended. Written last; a trace without it was cut.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
