@@ -166,7 +166,7 @@ fn own_stack(prev: Task, state: &mut ThreadState, timed: bool, now: u64) {
             return;
         }
         state.waiter_stack = pystack::of_waiter(prev, state, now);
-        state.native_stack = native::of_task(prev, now);
+        state.native_stack = native::of_waiter(prev, &state.current, now);
     }
     if gil && goes_on {
         let holder = pystack::of_holder(prev, state.current.lock, now);
@@ -314,7 +314,7 @@ fn stacks(task: Task, current: Task, sleeper: &Sleeper, now: u64) {
     if state.waiter_stack < u64::from(NoStack::COUNT) {
         state.waiter_stack = pystack::of_waiter(task, state, now);
         if blocked >= min_wait_ns() {
-            state.native_stack = native::of_task(task, now);
+            state.native_stack = native::of_waiter(task, &state.current, now);
         }
     }
     state.waker_stack = pystack::of_task(current, now);

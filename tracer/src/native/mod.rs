@@ -1,12 +1,14 @@
-//! Native frames (`--native`): which C function waits, and in which module.
+//! Native frames: which C function waits, and in which module.
 //!
 //! The kernel side copies registers and the lower end of the stack. Here they are unwound by the
 //! tables in the mapped files (framehop), and named by their symbols (blazesym).
 
 mod modules;
+mod primitive;
 mod symbols;
 
 pub use modules::Modules;
+pub use primitive::primitive;
 
 use framehop::Unwinder;
 use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64};

@@ -6,7 +6,7 @@ use std::fs::File;
 use tracer_common::event::{ThreadEvent, WAIT_CLIPPED_END, WAIT_CLIPPED_START, WaitEvent};
 use tracer_common::{
     EVENT_EXEC, EVENT_NATIVE, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW, EVENT_WAIT,
-    FutexIdentity, InitialWait, NoStack, Shape, SpinKey, SpinTotals, ThreadState, WalkEnd,
+    InitialWait, NoStack, SpinKey, SpinTotals, ThreadState, WalkEnd,
 };
 use zerocopy::FromBytes;
 
@@ -16,11 +16,9 @@ use super::natives::Natives;
 use super::stacks::Stacks;
 use super::thread_ids::ThreadIds;
 use super::threads::Threads;
-use crate::cpython::{LockType, Namer, Seen};
+use crate::cpython::Namer;
 use crate::probe::{Hooks, Maps};
-use crate::trace::records::{
-    Class, Kind, LockRecord, ShapeSums, SideStack, SpinSums, Totals, Wait,
-};
+use crate::trace::records::{Class, LockRecord, ShapeSums, SideStack, SpinSums, Totals, Wait};
 use crate::trace::writer::{TraceWriter, WriteError};
 use crate::units::{Address, LockIndex, Monotonic, Ns, Pid, Tid};
 
@@ -53,10 +51,11 @@ pub(super) struct Intake {
     pub(super) threads: Threads,
     pub(super) thread_ids: ThreadIds,
     pub(super) pid: Pid,
-    locks: Locks,
-    stacks: Stacks,
-    /// With `--native`.
-    natives: Option<Natives>,
+    pub(super) locks: Locks,
+    pub(super) stacks: Stacks,
+    pub(super) natives: Natives,
+    /// The waiters' native frames were asked for.
+    with_native: bool,
     start: Monotonic,
     min_wait: Ns,
     hooks: Hooks,
@@ -88,7 +87,8 @@ impl Intake {
             pid,
             locks: Locks::default(),
             stacks: Stacks::default(),
-            natives: native.then(|| Natives::new(pid)),
+            natives: Natives::new(pid),
+            with_native: native,
             start,
             min_wait,
             hooks,
@@ -125,7 +125,7 @@ impl Intake {
                 }
             }
             EVENT_NATIVE => {
-                if !self.natives.as_mut().is_some_and(|natives| natives.take(bytes, &self.namer)) {
+                if !self.natives.take(bytes, &self.namer) {
                     self.malformed += 1;
                 }
             }
@@ -154,9 +154,7 @@ impl Intake {
                 self.locks.forget();
                 self.stacks.forget();
                 self.thread_ids.forget();
-                if let Some(natives) = &mut self.natives {
-                    natives.forget(self.pid);
-                }
+                self.natives.forget(self.pid);
                 return Taken::Exec;
             }
         }
@@ -172,40 +170,13 @@ impl Intake {
     }
 
     fn wait_at(&mut self, event: &WaitEvent, waiter_stack: SideStack) -> Result<(), WriteError> {
-        let native = match &mut self.natives {
-            Some(natives) => natives.of_wait(event.native_stack),
-            None => Vec::new(),
+        let native = self.natives.of_wait(event.native_stack);
+        let (lock, owner) = self.lock_of(event, waiter_stack, &native)?;
+        let waiter_stack = if self.with_native {
+            self.stacks.with_native(waiter_stack, native, &mut self.writer)?
+        } else {
+            waiter_stack
         };
-        let id = event.identity();
-        let lock_type = self.namer.lock_type(&id);
-        let seen = Seen {
-            id: &id,
-            told: self.stacks.told(waiter_stack, lock_type),
-            subjects: event.subjects,
-            // Only what parks without an argument may be waiting on its own state.
-            thread: if id.shape == Shape::Parked as u32 && id.park_arg == 0 {
-                self.thread_ids.state(Tid(event.tid), self.pid, &self.namer)
-            } else {
-                None
-            },
-            is_thread: self.threads.is_known(Tid(event.val)),
-        };
-        let owner =
-            self.owner(&id, lock_type).or_else(|| self.thread_ids.host(event.holder_ns_tid));
-        let natives = &mut self.natives;
-        let name = |namer: &mut Namer| {
-            let mut name = namer.name(&seen);
-            if name.kind == Kind::Futex
-                && let Some(natives) = natives
-                && let Some(owner) = natives.owner(name.lock, &native, namer)
-            {
-                name.name = format!("{} of {owner}", name.name);
-            }
-            name
-        };
-        let (lock, new) = self.locks.of_wait(&seen, &mut self.namer, name);
-        self.write_lock(new)?;
-        let waiter_stack = self.stacks.with_native(waiter_stack, native, &mut self.writer)?;
         let mut wait = Wait {
             thread: self.threads.index(Tid(event.tid)),
             lock,
@@ -228,18 +199,6 @@ impl Intake {
             self.live.contention += wait.total();
         }
         self.writer.wait(wait)
-    }
-
-    /// Who held the lock when the waiter went to sleep, if the lock itself says so.
-    fn owner(&mut self, id: &FutexIdentity, lock_type: LockType) -> Option<Tid> {
-        match (Shape::from_u32(id.shape)?, lock_type) {
-            // Anything can be in that word of what only looks like a mutex.
-            (Shape::Mutex, _) => self.thread_ids.host(u32::try_from(id.owner).ok()?),
-            (Shape::Parked | Shape::Semaphore, LockType::Rlock) => {
-                self.thread_ids.by_ident(id.owner, self.pid, &self.namer)
-            }
-            _ => None,
-        }
     }
 
     /// Takes in what only the final state of a thread tells.
@@ -375,7 +334,7 @@ impl Intake {
         Ok(())
     }
 
-    fn write_lock(&mut self, new: Option<LockRecord>) -> Result<(), WriteError> {
+    pub(super) fn write_lock(&mut self, new: Option<LockRecord>) -> Result<(), WriteError> {
         new.map_or(Ok(()), |record| self.writer.lock(record))
     }
 }

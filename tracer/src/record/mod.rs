@@ -6,6 +6,7 @@ mod in_flight;
 mod intake;
 mod kernel_log;
 mod locks;
+mod naming;
 mod natives;
 mod output;
 mod session;
