@@ -1,0 +1,58 @@
+"""Two threads take turns with the GIL: while one computes, the other wants it back.
+
+Each turn is one call of a C function that computes (and keeps the GIL), takes a stamp, sleeps for no time
+(and so lets the GIL go, to who has been asking for it, and wants it back), and takes a stamp. No bytecode
+runs in between, so the GIL can't be lost at any other place.
+"""
+
+import operator
+import time
+from functools import partial
+
+import _truth
+
+
+def loops(nanoseconds):
+    """How far to sum so that it takes about so long."""
+    count = 100_000
+    best = min(_truth.median_cost(partial(sum, range(count)), times=5) for _ in range(3))
+    return max(1, count * nanoseconds // max(1, best))
+
+
+def turn(count):
+    work = partial(sum, range(count))
+    return [work, _truth.stamp, partial(time.sleep, 0), _truth.stamp]
+
+
+def compute(turns, diary, what, count, me, other):
+    me.is_me()
+    steps = turn(count)
+    for _ in range(turns.rounds):
+        _, start, _, end = list(map(operator.call, steps))
+        diary.wait(what, start, end, other.tid)
+
+
+def cost():
+    costs = []
+    for _ in range(301):
+        _, start, _, end = list(map(operator.call, turn(10)))
+        costs.append(end - start)
+    return sorted(costs)[len(costs) // 2]
+
+
+def main():
+    # More than the switch interval of 5 ms: who waits has asked for the GIL before it is let go.
+    options = _truth.options(__doc__, rounds=40, hold=12)
+    if _truth.free_threaded():
+        _truth.skip("gil", "there is no GIL")
+        return
+    turns = _truth.Turns(options)
+    what = _truth.thing("gil", "contention", "GIL", "gil")
+    one, other = _truth.Someone(), _truth.Someone()
+    count = loops(turns.hold)
+    workers = [(compute, what, count, one, other), (compute, what, count, other, one)]
+    _truth.run("gil", options, turns, workers, {"gil": cost()})
+
+
+if __name__ == "__main__":
+    main()

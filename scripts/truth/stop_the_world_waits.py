@@ -1,0 +1,73 @@
+"""The world is stopped while one thread is in a long C call (free-threaded builds).
+
+Who stops it waits until that call is over; a third thread, which runs Python code, is paused for as long.
+"""
+
+import gc
+import sys
+import time
+from functools import partial
+
+import _truth
+import gil_waits
+
+
+def compute(turns, _diary, count, busy):
+    busy.is_me()
+    work = partial(sum, range(count))
+    for _ in turns.each(0):
+        work()
+
+
+def stop(turns, diary, stoppers, whats, busy, stopper):
+    stopper.is_me()
+    for number in turns.each(2 * _truth.MS):
+        this = number % len(stoppers)
+        stopper.since = _truth.stamp()
+        stoppers[this]()
+        end = _truth.stamp()
+        diary.wait(whats[this], stopper.since, end, busy.tid)
+        stopper.until = end
+
+
+def run_on(turns, diary, what, stopper):
+    """Runs Python code from before the stop until after it: a long time between two stamps is a pause."""
+    for _ in turns.each(_truth.MS // 2):
+        end = _truth.stamp() + turns.period * 3 // 4
+        before = now = _truth.stamp()
+        longest = (0, 0, 0)
+        while now < end:
+            now = _truth.stamp()
+            if now - before > longest[0]:
+                longest = (now - before, before, now)
+            before = now
+        _, start, end = longest
+        # Whether it was that pause, or another thread on this CPU: both ends fit.
+        if start > stopper.since - _truth.MS and end < stopper.until + _truth.MS:
+            diary.wait(what, start, end, stopper.tid)
+
+
+def main():
+    options = _truth.options(__doc__, rounds=30, hold=15, period=40)
+    if not _truth.free_threaded():
+        _truth.skip("stop_the_world", "the GIL stops the world")
+        return
+    turns = _truth.Turns(options)
+    stoppers = {"current_frames": sys._current_frames, "collect": gc.collect}
+    whats = [_truth.thing("stop_the_world", "pause", "stop-the-world", op) for op in stoppers]
+    costs = {op: _truth.median_cost(stop, times=21) for op, stop in stoppers.items()}
+    costs["pause"] = 0
+    paused = _truth.thing("stop_the_world", "pause", "stop-the-world", "pause")
+    busy, stopper = _truth.Someone(), _truth.Someone()
+    stopper.since = stopper.until = 0
+    count = gil_waits.loops(turns.hold)
+    workers = [
+        (compute, count, busy),
+        (stop, list(stoppers.values()), whats, busy, stopper),
+        (run_on, paused, stopper),
+    ]
+    _truth.run("stop_the_world", options, turns, workers, costs)
+
+
+if __name__ == "__main__":
+    main()
