@@ -9,8 +9,6 @@ import random
 
 import _truth
 
-SHIFT = _truth.MS
-
 
 class Basket(list):
     """A class of the program's own."""
@@ -20,11 +18,12 @@ class Sorted:
     """A list while it is sorted."""
 
     def __init__(self, kind=list):
-        self.object = kind()
+        self.object, self.numbers = kind(), []
 
     def prepare(self, size):
-        numbers = random.Random(1)
-        self.numbers = [numbers.random() for _ in range(size)]
+        if size != len(self.numbers):
+            numbers = random.Random(1)
+            self.numbers = [numbers.random() for _ in range(size)]
         self.object[:] = self.numbers
 
     def occupy(self):
@@ -37,13 +36,12 @@ class Sorted:
 class Updated:
     """A dict while many items are put into it."""
 
-    object_type = dict
-
     def __init__(self):
-        self.object = {}
+        self.object, self.items = {}, {}
 
     def prepare(self, size):
-        self.items = dict.fromkeys(range(size))
+        if size != len(self.items):
+            self.items = dict.fromkeys(range(size))
         self.object.clear()
         self.object[-1] = None  # an empty one would take over a copy of the other's table
 
@@ -58,10 +56,11 @@ class Merged:
     """A set while many elements are put into it."""
 
     def __init__(self):
-        self.object = set()
+        self.object, self.items = set(), set()
 
     def prepare(self, size):
-        self.items = set(range(size))
+        if size != len(self.items):
+            self.items = set(range(size))
         self.object.clear()
         self.object.add(-1)
 
@@ -76,7 +75,7 @@ class Extended:
     """A deque while many elements are put into it."""
 
     def __init__(self):
-        self.object = collections.deque()
+        self.object, self.size = collections.deque(), 0
 
     def prepare(self, size):
         self.size = size
@@ -148,7 +147,7 @@ def main():
     costs = {"object": _truth.median_cost(all_of_them[0].touch)}
     workers = [(occupy, all_of_them, fitting, occupant)]
     workers += [
-        (touch, all_of_them, occupant, (n + 1) * SHIFT) for n in range(1, options.waiters + 1)
+        (touch, all_of_them, occupant, (n + 1) * _truth.MS) for n in range(1, options.waiters + 1)
     ]
     _truth.run("object", options, turns, workers, costs)
 
