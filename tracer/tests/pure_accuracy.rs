@@ -192,10 +192,10 @@ fn a_score_counts_what_was_missed() {
 
 #[test]
 fn a_measurement_that_saw_nothing_is_no_success() {
-    let row = |family: &str, outcome| Row { family: family.into(), version: "3.14".into(), outcome };
-    let measured = |matched, parts| {
-        Outcome::Measured(Box::new(Score { matched, parts, ..Score::default() }))
-    };
+    let row =
+        |family: &str, outcome| Row { family: family.into(), version: "3.14".into(), outcome };
+    let measured =
+        |matched, parts| Outcome::Measured(Box::new(Score { matched, parts, ..Score::default() }));
     let (some, none) = (Share { part: 1, of: 9 }, Share { part: 0, of: 9 });
     assert!(row("lock", measured(some, some)).saw_nothing().is_none());
     assert!(row("lock", measured(none, some)).saw_nothing().is_some());
@@ -222,7 +222,11 @@ fn all_but_one_is_not_all() {
 fn rows_are_as_wide_as_the_table() {
     let rows = [
         Row { family: "gil".into(), version: "3.14t".into(), outcome: Outcome::NotHere },
-        Row { family: "lock".into(), version: "3.14t".into(), outcome: Outcome::Failed("x".into()) },
+        Row {
+            family: "lock".into(),
+            version: "3.14t".into(),
+            outcome: Outcome::Failed("x".into()),
+        },
         Row {
             family: "stop_the_world".into(),
             version: "3.14t".into(),

@@ -25,13 +25,6 @@ pub(crate) struct How {
     pub(crate) min_wait: Ns,
 }
 
-impl Default for How {
-    /// As `lockwatt record` without options.
-    fn default() -> Self {
-        Self { hooks: Hooks::Sched, min_wait: Ns(10_000) }
-    }
-}
-
 /// A recording under way.
 pub(crate) struct Recorder {
     thread: JoinHandle<Result<Finished>>,

@@ -59,10 +59,3 @@ pub(crate) fn read(file: File) -> Result<Recording> {
     }
     Ok(Recording { waits: by_thread, summary: fold.finish(trace) })
 }
-
-impl Recording {
-    /// Waits in all.
-    pub(crate) fn count(&self) -> usize {
-        self.waits.values().map(Vec::len).sum()
-    }
-}

@@ -9,8 +9,20 @@ use super::workloads::WorkloadRow;
 /// The table of truth programs.
 pub(crate) fn truth(rows: &[Row]) -> String {
     let head = [
-        "family", "python", "waits", "seen", "kind", "class", "name", "address", "time",
-        "off (p99)", "other side", "parts", "unclassified", "contention",
+        "family",
+        "python",
+        "waits",
+        "seen",
+        "kind",
+        "class",
+        "name",
+        "address",
+        "time",
+        "off (p99)",
+        "other side",
+        "parts",
+        "unclassified",
+        "contention",
     ];
     let cells = rows.iter().filter_map(|row| {
         let mut cells = vec![row.family.clone(), row.version.clone()];
@@ -19,9 +31,8 @@ pub(crate) fn truth(rows: &[Row]) -> String {
             Outcome::Failed(_) => cells.push("not measured".to_owned()),
             Outcome::Measured(score) => {
                 cells.push(score.matched.of.to_string());
-                let before = [
-                    score.matched, score.kind, score.class, score.name, score.address, score.time,
-                ];
+                let before =
+                    [score.matched, score.kind, score.class, score.name, score.address, score.time];
                 cells.extend(before.map(percent));
                 cells.push(score.off_at(0.99).map_or("–".to_owned(), |ns| Ns(ns).to_string()));
                 let after = [score.holder, score.parts, score.unclassified, score.contention];

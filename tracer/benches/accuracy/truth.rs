@@ -55,13 +55,8 @@ pub(crate) struct Greeting {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Line {
-    Done {
-        done: bool,
-    },
-    Cost {
-        op: String,
-        cost_ns: u64,
-    },
+    Done { done: bool },
+    Cost { op: String, cost_ns: u64 },
     // Boxed: as large as the others together.
     Wait(Box<Truth>),
 }
