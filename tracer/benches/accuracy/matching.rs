@@ -38,7 +38,8 @@ pub(crate) struct Verdict {
 /// of them falls into it.
 ///
 /// A thread that waited for a lock then waits for the GIL: the truth is the time of all of it, so
-/// the times of all recorded waits between the stamps are added. Kind, name and so on are those of the longest.
+/// the times of all recorded waits between the stamps are added. Kind, name and so on are those of
+/// the longest.
 pub(crate) fn judge(truth: &Truth, duration: u64, recorded: &[Seen]) -> Option<Verdict> {
     let between: Vec<&Seen> = recorded.iter().filter(|seen| overlaps(truth, seen)).collect();
     let main = between.iter().max_by_key(|seen| seen.wait.total())?;

@@ -99,7 +99,7 @@ impl Row {
             Outcome::NotHere => return None,
             Outcome::Failed(why) => why.clone(),
             Outcome::Measured(score) if score.parts.of == 0 => "no wait was recorded".to_owned(),
-            // Idle threads note nothing: that none of their waits is contention is all there is to see.
+            // Idle threads note nothing: that none of their waits is contention is all that counts.
             Outcome::Measured(_) if self.family == "idle" => return None,
             Outcome::Measured(score) if score.matched.of == 0 => "it did not wait".to_owned(),
             Outcome::Measured(score) if score.matched.part == 0 => {

@@ -32,7 +32,7 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// Attaches, and returns once everything is in place. It ends after `after`, or with the target.
+    /// Attaches, and returns once everything is in place. Ends after `after`, or with the target.
     ///
     /// # Errors
     /// If the process is no CPython, or the kernel refuses.

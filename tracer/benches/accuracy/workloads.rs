@@ -1,4 +1,5 @@
-//! Every program of `scripts/workloads`, recorded for a while: how much of its waiting is unclassified.
+//! Every program of `scripts/workloads`, recorded for a while: how much of its waiting is
+//! unclassified.
 
 use std::path::Path;
 use std::time::Duration;
