@@ -28,13 +28,13 @@ def hold(turns, _diary, lock, owner):
 
 def contend(turns, diary, lock, owner, what, offset):
     for _ in turns.each(offset):
-        start = _truth.stamp()
+        start = _truth.start()
         lock.acquire()
-        end = _truth.stamp()
-        holder, since = owner.change(end)
+        end = _truth.end()
+        holder, since = owner.change(end[_truth.AT])
         lock.release()
         # If the lock went from hand to hand meanwhile, no single thread was in the way.
-        diary.wait(what, start, end, holder if since <= start else None)
+        diary.wait(what, start, end, holder if since <= start[_truth.AT] else None)
 
 
 def run(family, doc, lock, what):

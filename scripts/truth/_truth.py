@@ -6,10 +6,11 @@ for what, from when to when. It prints JSON lines:
     {"pid": 1, "family": "lock"}                  first; or with "skip": why there is nothing to see here
     {"op": "lock.acquire", "cost_ns": 120}        what the operation costs when nobody is in the way
     {"kind": "lock", "class": "contention", "name": "_thread.lock", "address": "0x..", "op": "lock.acquire",
-     "tid": 2, "start_ns": 0, "end_ns": 0, "holder_tid": 3}
+     "tid": 2, "start_ns": 0, "end_ns": 0, "cpu_ns": 0, "lost_cpu": 0, "holder_tid": 3}
     {"done": true}                                last; then it stays until its standard input ends
 
-Times are CLOCK_MONOTONIC; `holder_tid` is who was in the way, or who ended the wait, where that was one
+`cpu_ns` is the time that the thread was on a CPU between the two stamps, `lost_cpu` how often it left one
+without having to sleep. Times are CLOCK_MONOTONIC; `holder_tid` is who was in the way, or who ended the wait, where that was one
 thread and no other. `address` is null where Python doesn't know it; `or_address` is as right.
 
 Threads take turns by the clock, not by locks: every wait of a worker is one that the program speaks of.
@@ -19,12 +20,16 @@ import argparse
 import gc
 import json
 import os
+import resource
 import select
 import sys
 import threading
 import time
 
 stamp = time.monotonic_ns
+
+# Where the stamp is in what `start` and `end` give.
+AT = 2
 
 # What took less than this was no wait: somebody came late, and the lock was free.
 SHORTEST = 2_000_000
@@ -60,6 +65,22 @@ def thing(kind, class_, name, op, awaited=None, **more):
     return {"kind": kind, "class": class_, "name": name, "address": address, "op": op, **more}
 
 
+def start():
+    """Taken right before a call: the thread's time on the CPU, how often it lost the CPU, a stamp."""
+    return time.thread_time_ns(), lost_cpu(), stamp()
+
+
+def end():
+    """The same right after the call."""
+    at = stamp()
+    return time.thread_time_ns(), lost_cpu(), at
+
+
+def lost_cpu():
+    """How often the thread had to leave the CPU, or gave it up, while it could have gone on."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
+
+
 class Diary:
     """The waits of one thread, written by it alone."""
 
@@ -67,12 +88,15 @@ class Diary:
         self.waits = []
 
     def wait(self, what, start, end, holder=None):
-        if end - start >= SHORTEST:
+        """Notes a wait between a `start` and an `end`, if it was one."""
+        if end[AT] - start[AT] >= SHORTEST:
             self.waits.append((what, threading.get_native_id(), start, end, holder))
 
     def lines(self):
-        for what, tid, start, end, holder in self.waits:
-            yield {**what, "tid": tid, "start_ns": start, "end_ns": end, "holder_tid": holder}
+        for what, tid, (cpu, lost, at), (cpu_after, lost_after, until), holder in self.waits:
+            parts = {"cpu_ns": cpu_after - cpu, "lost_cpu": lost_after - lost}
+            times = {"start_ns": at, "end_ns": until, **parts}
+            yield {**what, "tid": tid, **times, "holder_tid": holder}
 
 
 class Someone:

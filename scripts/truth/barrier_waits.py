@@ -7,9 +7,9 @@ import _truth
 
 def meet(turns, diary, barrier, what, last, offset):
     for _ in turns.each(offset):
-        start = _truth.stamp()
+        start = _truth.start()
         barrier.wait()
-        end = _truth.stamp()
+        end = _truth.end()
         # The barrier's action named the last one before it let the others go.
         diary.wait(what, start, end, last.tid)
 

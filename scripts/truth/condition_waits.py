@@ -16,9 +16,9 @@ def notify(turns, _diary, condition, notifier):
 def wait(turns, diary, condition, what, notifier, offset):
     for _ in turns.each(offset):
         with condition:
-            start = _truth.stamp()
+            start = _truth.start()
             condition.wait()
-            end = _truth.stamp()
+            end = _truth.end()
         diary.wait(what, start, end, notifier.tid)
 
 

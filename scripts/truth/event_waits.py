@@ -17,9 +17,9 @@ def set_and_clear(turns, _diary, event, setter):
 
 def wait(turns, diary, event, what, setter, offset):
     for _ in turns.each(offset):
-        start = _truth.stamp()
+        start = _truth.start()
         event.wait()
-        end = _truth.stamp()
+        end = _truth.end()
         diary.wait(what, start, end, setter.tid)
 
 

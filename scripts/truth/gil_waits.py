@@ -6,7 +6,9 @@ runs in between, so the GIL can't be lost at any other place.
 """
 
 import operator
+import resource
 import select
+import time
 from functools import partial
 
 import _truth
@@ -20,23 +22,31 @@ def loops(nanoseconds):
 
 
 def turn(count):
-    work = partial(sum, range(count))
-    return [work, _truth.stamp, partial(select.select, (), (), (), 0), _truth.stamp]
+    """Computes; then what `start` gives; polls; then what `end` gives."""
+    work, lost = partial(sum, range(count)), partial(resource.getrusage, resource.RUSAGE_THREAD)
+    poll = partial(select.select, (), (), (), 0)
+    return [work, time.thread_time_ns, lost, _truth.stamp, poll, _truth.stamp, time.thread_time_ns, lost]
+
+
+def taken(steps):
+    """Does the steps of a turn; the start and the end of its wait."""
+    _, cpu, lost, at, _, until, cpu_after, lost_after = list(map(operator.call, steps))
+    return (cpu, lost.ru_nivcsw, at), (cpu_after, lost_after.ru_nivcsw, until)
 
 
 def compute(turns, diary, what, count, me, other):
     me.is_me()
     steps = turn(count)
     for _ in range(turns.rounds):
-        _, start, _, end = list(map(operator.call, steps))
+        start, end = taken(steps)
         diary.wait(what, start, end, other.tid)
 
 
 def cost():
     costs = []
     for _ in range(301):
-        _, start, _, end = list(map(operator.call, turn(10)))
-        costs.append(end - start)
+        start, end = taken(turn(10))
+        costs.append(end[_truth.AT] - start[_truth.AT])
     return sorted(costs)[len(costs) // 2]
 
 

@@ -12,10 +12,11 @@ import _truth
 def feed(turns, _diary, tasks, simple, event, condition, pool):
     """A little work for each, one after the other."""
     for _ in turns.each(0):
-        for give in (lambda: tasks.put(0), lambda: simple.put(0), lambda: pool.submit(int), event.set):
+        for give in (lambda: tasks.put(0), lambda: simple.put(0), lambda: pool.submit(int)):
             give()
             time.sleep(0.002)
-        event.clear()
+        event.set()
+        event.clear()  # at once: who looks at a set event in a loop is not idle
         with condition:
             condition.notify_all()
     tasks.put(None)

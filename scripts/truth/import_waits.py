@@ -38,9 +38,9 @@ def follow(turns, diary, leader, offset):
         lock = reference() if reference else None
         what = _truth.thing("import", "contention", f"module {module}", "import", lock)
         del lock
-        start = _truth.stamp()
+        start = _truth.start()
         __import__(module)
-        end = _truth.stamp()
+        end = _truth.end()
         diary.wait(what, start, end, leader.tid)
 
 

@@ -19,9 +19,9 @@ def join(turns, diary, targets, offset):
             continue  # the maker is late
         target = targets[number]
         what = _truth.thing("join", "idle", "Thread", "thread.join", target)
-        start = _truth.stamp()
+        start = _truth.start()
         target.join()
-        end = _truth.stamp()
+        end = _truth.end()
         diary.wait(what, start, end, target.native_id)
 
 

@@ -131,9 +131,9 @@ def touch(turns, diary, subjects, occupant, offset):
     ]
     for number in turns.each(offset):
         this = number % len(subjects)
-        start = _truth.stamp()
+        start = _truth.start()
         subjects[this].touch()
-        end = _truth.stamp()
+        end = _truth.end()
         diary.wait(whats[this], start, end, occupant.tid)
 
 

@@ -20,14 +20,14 @@ class Memory(threading.local):
 
 
 def task(memory, diaries, what, submitter):
-    now = _truth.stamp()
+    now = _truth.end()
     if memory.diary is None:
         memory.diary = _truth.Diary()
         diaries.append(memory.diary)
-    if memory.ended is not None and memory.ended >= submitter.since:
+    if memory.ended is not None and memory.ended[_truth.AT] >= submitter.since:
         memory.diary.wait(what, memory.ended, now, submitter.tid)
     time.sleep(TASK_SECONDS)
-    memory.ended = _truth.stamp()
+    memory.ended = _truth.start()
 
 
 def submit(turns, diary, pool, memory, diaries, what, submitter, tasks):

@@ -14,9 +14,9 @@ def fill(turns, _diary, tasks, other, getters):
 
 def get(turns, diary, tasks, what, other, offset):
     for _ in turns.each(offset):
-        start = _truth.stamp()
+        start = _truth.start()
         tasks.get()
-        end = _truth.stamp()
+        end = _truth.end()
         diary.wait(what, start, end, other.tid)
 
 
@@ -28,9 +28,9 @@ def drain(turns, _diary, tasks, other):
 
 def put(turns, diary, tasks, what, other, offset):
     for number in turns.each(offset):
-        start = _truth.stamp()
+        start = _truth.start()
         tasks.put(number)
-        end = _truth.stamp()
+        end = _truth.end()
         diary.wait(what, start, end, other.tid)
 
 

@@ -23,27 +23,29 @@ def stop(turns, diary, stoppers, whats, busy, stopper):
     stopper.is_me()
     for number in turns.each(2 * _truth.MS):
         this = number % len(stoppers)
-        stopper.since = _truth.stamp()
+        start = _truth.start()
+        stopper.since = start[_truth.AT]
         stoppers[this]()
-        end = _truth.stamp()
-        diary.wait(whats[this], stopper.since, end, busy.tid)
-        stopper.until = end
+        end = _truth.end()
+        diary.wait(whats[this], start, end, busy.tid)
+        stopper.until = end[_truth.AT]
 
 
 def run_on(turns, diary, what, stopper):
     """Runs Python code from before the stop until after it: a long time between two stamps is a pause."""
     for _ in turns.each(_truth.MS // 2):
-        end = _truth.stamp() + turns.period * 3 // 4
-        before = now = _truth.stamp()
-        longest = (0, 0, 0)
-        while now < end:
-            now = _truth.stamp()
-            if now - before > longest[0]:
-                longest = (now - before, before, now)
-            before = now
+        until = _truth.stamp() + turns.period * 3 // 4
+        before = now = _truth.start()
+        longest = (0, before, now)
+        while now[_truth.AT] < until:
+            now = _truth.end()
+            gap = now[_truth.AT] - before[_truth.AT]
+            if gap > longest[0]:
+                longest = (gap, before, now)
+            before = _truth.start()
         _, start, end = longest
         # Whether it was that pause, or another thread on this CPU: both ends fit.
-        if start > stopper.since - _truth.MS and end < stopper.until + _truth.MS:
+        if start[_truth.AT] > stopper.since - _truth.MS and end[_truth.AT] < stopper.until + _truth.MS:
             diary.wait(what, start, end, stopper.tid)
 
 

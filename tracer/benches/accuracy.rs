@@ -1,7 +1,7 @@
 //! How right the recorded waits are, against programs whose waits are known by construction, on
 //! every interpreter.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -44,6 +44,9 @@ struct Args {
     /// Write the tables into docs/accuracy.md: both, so it takes a while
     #[arg(long, conflicts_with_all = ["family", "python", "workloads", "workload"])]
     docs: bool,
+    /// Keep the traces in this folder, as FAMILY-PYTHON.lockwatt
+    #[arg(long, value_name = "FOLDER")]
+    keep: Option<PathBuf>,
     /// Print what was wrong
     #[arg(short, long)]
     verbose: bool,
@@ -54,10 +57,10 @@ struct Args {
 
 impl Args {
     fn how(&self) -> How {
-        How { hooks: self.hooks, min_wait: Ns(self.min_wait * 1000) }
+        How { hooks: self.hooks, min_wait: Ns(self.min_wait * 1000), keep: self.keep.clone() }
     }
 
-    fn interpreters(&self) -> Result<Vec<(&str, std::path::PathBuf)>> {
+    fn interpreters(&self) -> Result<Vec<(&str, PathBuf)>> {
         if let Some(other) = self.python.iter().find(|asked| !VERSIONS.contains(&asked.as_str())) {
             anyhow::bail!("no CPython {other}: there are {}", VERSIONS.join(" "));
         }
@@ -89,7 +92,7 @@ fn measure_truth(args: &Args) -> Result<Vec<Row>> {
     for family in chosen(families()?, &args.family)? {
         for (version, path) in &pythons {
             eprintln!("{family} on {version}");
-            let row = measure(path, version, &family, args.how());
+            let row = measure(path, version, &family, &args.how());
             match &row.outcome {
                 Outcome::Measured(score) => {
                     if score.lost > 0 {
@@ -114,7 +117,7 @@ fn measure_workloads(args: &Args) -> Result<Vec<WorkloadRow>> {
         for (version, path) in &pythons {
             eprintln!("{name} on {version}");
             let length = Duration::from_millis(args.length);
-            let row = divide(path, version, &name, args.how(), length);
+            let row = divide(path, version, &name, &args.how(), length);
             if let Err(why) = &row.outcome {
                 eprintln!("  not measured: {why}");
             }

@@ -8,7 +8,7 @@ mod accuracy;
 
 use accuracy::matching::{SLACK_NS, TOLERANCE_NS, judge, parts_fill};
 use accuracy::measure::{Outcome, Row};
-use accuracy::score::{Score, Share, score};
+use accuracy::score::{Score, Share, off_at, score};
 use accuracy::seen::{Recording, Seen};
 use accuracy::truth::{Account, Truth};
 use accuracy::{docs, table};
@@ -138,6 +138,26 @@ fn the_tolerance_is_one_percent_or_fifty_microseconds() {
 }
 
 #[test]
+fn time_asleep_is_judged_where_nothing_else_took_the_cpu_away() {
+    let judged = |cpu_ns, lost_cpu| {
+        let truth = Truth { cpu_ns, lost_cpu, ..truth(MS, 11 * MS) };
+        let verdict = judge(&truth, 10 * MS, &[seen(Kind::Lock, MS, 9 * MS, 0)]).unwrap();
+        (verdict.time, verdict.asleep, verdict.off_asleep_ns)
+    };
+    assert_eq!(judged(MS, 0), (false, Some(true), Some(0)));
+    assert_eq!(judged(0, 0), (false, Some(false), Some(-1_000_000)));
+    assert_eq!(judged(MS, 1), (false, None, None));
+}
+
+#[test]
+fn an_offset_at_a_share_is_one_of_them() {
+    assert_eq!(off_at(&[], 0.99), None);
+    assert_eq!(off_at(&[5], 0.99), Some(5));
+    assert_eq!(off_at(&[1, 2, 3, 4], 0.5), Some(2));
+    assert_eq!(off_at(&[1, 2, 3, 4], 0.51), Some(3));
+}
+
+#[test]
 fn parts_fill_a_wait_or_leave_time_only_between_episodes() {
     let mut one = seen(Kind::Lock, MS, 5 * MS, MS);
     assert!(parts_fill(&one));
@@ -187,7 +207,7 @@ fn a_score_counts_what_was_missed() {
     assert_eq!(score.holder, Share { part: 0, of: 0 });
     assert_eq!(score.parts, Share { part: 1, of: 1 });
     assert_eq!(score.wrong.len(), 2, "{:?}", score.wrong);
-    assert_eq!(score.off_at(0.99), Some(0));
+    assert_eq!(off_at(&score.off_ns, 0.99), Some(0));
 }
 
 #[test]

@@ -30,6 +30,10 @@ pub(crate) struct Verdict {
     pub(crate) holder: Option<bool>,
     /// Recorded time minus true time.
     pub(crate) off_ns: i64,
+    /// The time is within the tolerance of the time that the thread slept.
+    pub(crate) asleep: Option<bool>,
+    /// Recorded time minus that.
+    pub(crate) off_asleep_ns: Option<i64>,
     /// What was recorded, in words.
     pub(crate) recorded: String,
 }
@@ -55,15 +59,33 @@ pub(crate) fn judge(truth: &Truth, duration: u64, recorded: &[Seen]) -> Option<V
         time: within_tolerance(time, duration),
         holder: truth.holder_tid.map(|tid| main.holder_tid == Some(tid)),
         off_ns: time.cast_signed() - duration.cast_signed(),
+        asleep: truth.asleep().map(|asleep| within_tolerance(time, asleep)),
+        off_asleep_ns: truth.asleep().map(|asleep| time.cast_signed() - asleep.cast_signed()),
         recorded: format!(
-            "{} {} {} {address} holder {:?} in {} waits",
+            "{} {} {} {address} holder {:?} {}",
             main.lock.class.name(),
             main.lock.kind.name(),
             main.lock.name,
             main.holder_tid,
-            between.len()
+            course(truth, &between),
         ),
     })
+}
+
+/// What happened between the stamps, in microseconds: `(…)` on the CPU, or nothing recorded;
+/// blocked+run queue, by kind; `~` time on the CPU between episodes.
+fn course(truth: &Truth, between: &[&Seen]) -> String {
+    let (mut at, mut course) = (truth.start_ns, String::new());
+    for seen in between {
+        let wait = &seen.wait;
+        let gap = (wait.start.0.cast_signed() - at.cast_signed()) / 1000;
+        let inside = wait.end.since(wait.start).0.saturating_sub(wait.total().0) / 1000;
+        let (kind, blocked, runq) =
+            (seen.lock.kind.name(), wait.blocked.0 / 1000, wait.runq.0 / 1000);
+        course += &format!("({gap}) {kind} {blocked}+{runq}~{inside}/{} ", wait.episodes);
+        at = wait.end.0;
+    }
+    format!("{course}({})", (truth.end_ns.cast_signed() - at.cast_signed()) / 1000)
 }
 
 /// More of it than slack lies between the stamps, or all of it.

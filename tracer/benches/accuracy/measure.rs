@@ -62,8 +62,8 @@ pub(crate) fn interpreter(version: &str) -> Option<PathBuf> {
 }
 
 /// Measures one program on one interpreter.
-pub(crate) fn measure(python: &Path, version: &str, family: &str, how: How) -> Row {
-    let outcome = match try_measure(python, family, how) {
+pub(crate) fn measure(python: &Path, version: &str, family: &str, how: &How) -> Row {
+    let outcome = match try_measure(python, version, family, how) {
         Ok(Some(score)) => Outcome::Measured(Box::new(score)),
         Ok(None) => Outcome::NotHere,
         Err(error) => Outcome::Failed(format!("{error:#}")),
@@ -71,7 +71,7 @@ pub(crate) fn measure(python: &Path, version: &str, family: &str, how: How) -> R
     Row { family: family.to_owned(), version: version.to_owned(), outcome }
 }
 
-fn try_measure(python: &Path, family: &str, how: How) -> Result<Option<Score>> {
+fn try_measure(python: &Path, version: &str, family: &str, how: &How) -> Result<Option<Score>> {
     let name = format!("{family}{SUFFIX}");
     // It must not begin before it is looked at.
     let mut program = Program::start(python, FOLDER, &name, &["--wait", "60"])?;
@@ -81,7 +81,7 @@ fn try_measure(python: &Path, family: &str, how: How) -> Result<Option<Score>> {
     if greeting.skip.is_some() {
         return Ok(None);
     }
-    let recorder = Recorder::start(program.pid(), how, LONGEST)?;
+    let recorder = Recorder::start(program.pid(), how, &format!("{family}-{version}"), LONGEST)?;
     program.go()?;
     let mut account = Account::default();
     while !account.done {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -17,12 +18,14 @@ use tracer::units::{Ns, Pid};
 use super::seen::{Recording, read};
 
 /// What to record with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct How {
     /// Hooks.
     pub(crate) hooks: Hooks,
     /// Waits below this have no record.
     pub(crate) min_wait: Ns,
+    /// Traces are kept in this folder.
+    pub(crate) keep: Option<PathBuf>,
 }
 
 /// A recording under way.
@@ -36,7 +39,7 @@ impl Recorder {
     ///
     /// # Errors
     /// If the process is no CPython, or the kernel refuses.
-    pub(crate) fn start(pid: Pid, how: How, after: Duration) -> Result<Self> {
+    pub(crate) fn start(pid: Pid, how: &How, name: &str, after: Duration) -> Result<Self> {
         let mut namer = Namer::new(pid);
         let Detected::Interpreter(python) = detect(&Process::open(pid)?)? else {
             anyhow::bail!("process {} is no CPython", pid.0)
@@ -54,7 +57,10 @@ impl Recorder {
         let attached = attach(&Settings::new(pid, how.min_wait, how.hooks), &namer)?;
         let (ready, is_ready) = mpsc::channel();
         let stop = StopWhen { after: Some(after), own_child: false, quiet: true };
-        let file = tempfile::tempfile()?;
+        let file = match &how.keep {
+            Some(folder) => create(&folder.join(format!("{name}.lockwatt")))?,
+            None => tempfile::tempfile()?,
+        };
         let output = file.try_clone()?;
         let thread = std::thread::spawn(move || {
             let session = Session::begin(attached, namer, meta, output)?;
@@ -78,4 +84,9 @@ impl Recorder {
         ensure!(recording.summary.completeness.file.closed, "the trace was not closed");
         Ok(recording)
     }
+}
+
+fn create(path: &Path) -> Result<File> {
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(path);
+    file.with_context(|| path.display().to_string())
 }

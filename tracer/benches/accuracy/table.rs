@@ -3,7 +3,7 @@
 use tracer::units::Ns;
 
 use super::measure::{Outcome, Row};
-use super::score::Share;
+use super::score::{Share, off_at};
 use super::workloads::WorkloadRow;
 
 /// The table of truth programs.
@@ -18,6 +18,9 @@ pub(crate) fn truth(rows: &[Row]) -> String {
         "name",
         "address",
         "time",
+        "off (p99)",
+        "undisturbed",
+        "asleep",
         "off (p99)",
         "other side",
         "parts",
@@ -34,7 +37,9 @@ pub(crate) fn truth(rows: &[Row]) -> String {
                 let before =
                     [score.matched, score.kind, score.class, score.name, score.address, score.time];
                 cells.extend(before.map(percent));
-                cells.push(score.off_at(0.99).map_or("–".to_owned(), |ns| Ns(ns).to_string()));
+                cells.push(off(&score.off_ns));
+                cells.extend([score.undisturbed, score.asleep].map(percent));
+                cells.push(off(&score.off_asleep_ns));
                 let after = [score.holder, score.parts, score.unclassified, score.contention];
                 cells.extend(after.map(percent));
             }
@@ -42,6 +47,11 @@ pub(crate) fn truth(rows: &[Row]) -> String {
         Some(cells)
     });
     markdown(&head, cells)
+}
+
+/// What 99 % of the waits are off by at most.
+fn off(off_ns: &[u64]) -> String {
+    off_at(off_ns, 0.99).map_or("–".to_owned(), |ns| Ns(ns).to_string())
 }
 
 /// The table of workloads.

@@ -27,6 +27,10 @@ pub(crate) struct Truth {
     pub(crate) start_ns: u64,
     /// After it.
     pub(crate) end_ns: u64,
+    /// How long the thread was on a CPU between the two, by the kernel's own account.
+    pub(crate) cpu_ns: u64,
+    /// How often it left a CPU between the two though it could have gone on: preempted, or a yield.
+    pub(crate) lost_cpu: u64,
     /// Who was in the way, or ended the wait; none if that was not one thread alone.
     pub(crate) holder_tid: Option<u32>,
 }
@@ -80,12 +84,20 @@ impl Account {
         Ok(())
     }
 
-    /// How long a wait was: between its stamps, without what the call costs anyway.
+    /// How long a wait took: between its stamps, without what the call costs anyway.
     ///
     /// # Errors
     /// If the program didn't say what that is.
     pub(crate) fn duration(&self, wait: &Truth) -> Result<u64> {
         let cost = self.costs.get(&wait.op).with_context(|| format!("no cost of {}", wait.op))?;
         Ok((wait.end_ns - wait.start_ns).saturating_sub(*cost))
+    }
+}
+
+impl Truth {
+    /// How long the thread slept between the stamps; none if it also was off the CPU without
+    /// sleeping, for a time that nobody tells.
+    pub(crate) fn asleep(&self) -> Option<u64> {
+        (self.lost_cpu == 0).then(|| (self.end_ns - self.start_ns).saturating_sub(self.cpu_ns))
     }
 }

@@ -55,19 +55,27 @@ pub(crate) fn divide(
     python: &Path,
     version: &str,
     name: &str,
-    how: How,
+    how: &How,
     length: Duration,
 ) -> WorkloadRow {
-    let outcome = try_divide(python, name, how, length).map_err(|error| format!("{error:#}"));
+    let outcome =
+        try_divide(python, version, name, how, length).map_err(|error| format!("{error:#}"));
     WorkloadRow { name: name.to_owned(), version: version.to_owned(), outcome }
 }
 
-fn try_divide(python: &Path, name: &str, how: How, length: Duration) -> Result<Shares> {
+fn try_divide(
+    python: &Path,
+    version: &str,
+    name: &str,
+    how: &How,
+    length: Duration,
+) -> Result<Shares> {
     let program = Program::start(python, FOLDER, name, &[])?;
     let greeting = program.line()?;
     ensure!(greeting.contains("pid"), "no greeting: {greeting:?}");
     std::thread::sleep(SETTLE);
-    let recording = Recorder::start(program.pid(), how, length)?.finish()?;
+    let recording =
+        Recorder::start(program.pid(), how, &format!("{name}-{version}"), length)?.finish()?;
     let summary = &recording.summary;
     let wait_ns = summary.totals.wait().0;
     let part = |class| Share { part: summary.class(class).wait().0, of: wait_ns };
