@@ -37,7 +37,7 @@ SHORTEST = 2_000_000
 MS = 1_000_000
 
 
-def options(doc, rounds=20, hold=15.0, period=30.0, waiters=3):
+def options(doc, rounds=20, hold=25.0, period=50.0, waiters=3):
     arguments = argparse.ArgumentParser(description=doc)
     arguments.add_argument("--rounds", type=int, default=rounds, help=f"default {rounds}")
     arguments.add_argument("--hold", type=float, default=hold, help=f"milliseconds, default {hold}")
@@ -100,12 +100,19 @@ class Diary:
 
 
 class Someone:
-    """A thread that others wait for."""
+    """A thread that others wait for.
+
+    Where waiters wake each other in turn it is in the way of all, but ends the wait of the first alone:
+    only there it can be told from the others.
+    """
 
     tid = None
 
     def is_me(self):
         self.tid = threading.get_native_id()
+
+
+NOBODY = Someone()
 
 
 class Turns:
@@ -128,6 +135,12 @@ def sleep_until(when):
     left = when - stamp()
     if left > 0:
         time.sleep(left / 1e9)
+
+
+def pin(number):
+    """Keeps the calling thread on one CPU: threads that compute must not take each other's."""
+    cpus = sorted(os.sched_getaffinity(os.getpid()))
+    os.sched_setaffinity(0, {cpus[number % len(cpus)]})
 
 
 def median_cost(operation, undo=None, times=301):

@@ -34,7 +34,8 @@ def taken(steps):
     return (cpu, lost.ru_nivcsw, at), (cpu_after, lost_after.ru_nivcsw, until)
 
 
-def compute(turns, diary, what, count, me, other):
+def compute(turns, diary, what, count, cpu, me, other):
+    _truth.pin(cpu)
     me.is_me()
     steps = turn(count)
     for _ in range(turns.rounds):
@@ -52,7 +53,7 @@ def cost():
 
 def main():
     # More than the switch interval of 5 ms: who waits has asked for the GIL before it is let go.
-    options = _truth.options(__doc__, rounds=40, hold=12)
+    options = _truth.options(__doc__, rounds=25, hold=30)
     if _truth.free_threaded():
         _truth.skip("gil", "there is no GIL")
         return
@@ -60,7 +61,7 @@ def main():
     what = _truth.thing("gil", "contention", "GIL", "gil")
     one, other = _truth.Someone(), _truth.Someone()
     count = loops(turns.hold)
-    workers = [(compute, what, count, one, other), (compute, what, count, other, one)]
+    workers = [(compute, what, count, 0, one, other), (compute, what, count, 1, other, one)]
     _truth.run("gil", options, turns, workers, {"gil": cost()})
 
 

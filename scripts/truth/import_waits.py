@@ -31,7 +31,7 @@ def lead(turns, _diary, leader):
         __import__(name(number))
 
 
-def follow(turns, diary, leader, offset):
+def follow(turns, diary, holder, offset):
     for number in turns.each(offset):
         module = name(number)
         reference = module_locks.get(module)
@@ -41,7 +41,7 @@ def follow(turns, diary, leader, offset):
         start = _truth.start()
         __import__(module)
         end = _truth.end()
-        diary.wait(what, start, end, leader.tid)
+        diary.wait(what, start, end, holder.tid)
 
 
 def cost():
@@ -62,7 +62,9 @@ def main():
         write_modules(folder, turns)
         workers = [(lead, leader)]
         # A few milliseconds later: the leader finds the file first, with a lock of another kind.
-        workers += [(follow, leader, (n + 2) * _truth.MS) for n in range(1, options.waiters + 1)]
+        for n in range(1, options.waiters + 1):
+            holder = leader if n == 1 else _truth.NOBODY
+            workers.append((follow, holder, (n + 2) * _truth.MS))
         _truth.run("import", options, turns, workers, {"import": cost()})
 
 

@@ -13,7 +13,7 @@ def make(turns, _diary, targets):
         targets.append(target)  # and kept: no other thread may get its address
 
 
-def join(turns, diary, targets, offset):
+def join(turns, diary, targets, first, offset):
     for number in turns.each(offset):
         if number >= len(targets):
             continue  # the maker is late
@@ -22,7 +22,7 @@ def join(turns, diary, targets, offset):
         start = _truth.start()
         target.join()
         end = _truth.end()
-        diary.wait(what, start, end, target.native_id)
+        diary.wait(what, start, end, target.native_id if first else None)
 
 
 def cost():
@@ -37,7 +37,7 @@ def main():
     targets = []
     workers = [(make, targets)]
     # A millisecond more: a thread's start takes a while.
-    workers += [(join, targets, (n + 1) * _truth.MS) for n in range(1, options.waiters + 1)]
+    workers += [(join, targets, n == 1, (n + 1) * _truth.MS) for n in range(1, options.waiters + 1)]
     _truth.run("join", options, _truth.Turns(options), workers, {"thread.join": cost()})
 
 

@@ -115,6 +115,7 @@ def sizes(subjects, nanoseconds):
 
 
 def occupy(turns, _diary, subjects, sizes, occupant):
+    _truth.pin(0)
     occupant.is_me()
     subjects[0].prepare(sizes[0])
     for number in turns.each(0):
@@ -124,7 +125,8 @@ def occupy(turns, _diary, subjects, sizes, occupant):
         subjects[after].prepare(sizes[after])
 
 
-def touch(turns, diary, subjects, occupant, offset):
+def touch(turns, diary, subjects, holder, offset):
+    _truth.pin(1)
     whats = [
         _truth.thing("object", "contention", type_name(one.object), "object", one.object)
         for one in subjects
@@ -134,11 +136,11 @@ def touch(turns, diary, subjects, occupant, offset):
         start = _truth.start()
         subjects[this].touch()
         end = _truth.end()
-        diary.wait(whats[this], start, end, occupant.tid)
+        diary.wait(whats[this], start, end, holder.tid)
 
 
 def main():
-    options = _truth.options(__doc__, rounds=25, hold=20, period=100, waiters=2)
+    options = _truth.options(__doc__, rounds=25, hold=25, period=120, waiters=2)
     if not _truth.free_threaded():
         _truth.skip("object", "objects have no locks in a build with the GIL")
         return
@@ -146,9 +148,9 @@ def main():
     fitting = list(sizes(all_of_them, turns.hold))
     costs = {"object": _truth.median_cost(all_of_them[0].touch)}
     workers = [(occupy, all_of_them, fitting, occupant)]
-    workers += [
-        (touch, all_of_them, occupant, (n + 1) * _truth.MS) for n in range(1, options.waiters + 1)
-    ]
+    for n in range(1, options.waiters + 1):
+        holder = occupant if n == 1 else _truth.NOBODY
+        workers.append((touch, all_of_them, holder, (n + 1) * _truth.MS))
     _truth.run("object", options, turns, workers, costs)
 
 

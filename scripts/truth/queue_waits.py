@@ -48,7 +48,10 @@ def main():
         workers.append((fill, tasks, other, getters))
         for n in range(1, getters + 1):
             offset = (n + 3 * group) * _truth.MS
-            workers.append((get, tasks, awaited(tasks, op), other, offset))
+            # Who is woken first in an older SimpleQueue wakes the next.
+            known = n == 1 or isinstance(tasks, queue.Queue)
+            ender = other if known else _truth.NOBODY
+            workers.append((get, tasks, awaited(tasks, op), ender, offset))
     full, other = queue.Queue(maxsize=1), _truth.Someone()
     full.put(0)
     workers.append((drain, full, other))

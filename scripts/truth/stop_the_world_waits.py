@@ -13,6 +13,7 @@ import gil_waits
 
 
 def compute(turns, _diary, count, busy):
+    _truth.pin(0)
     busy.is_me()
     work = partial(sum, range(count))
     for _ in turns.each(0):
@@ -20,6 +21,7 @@ def compute(turns, _diary, count, busy):
 
 
 def stop(turns, diary, stoppers, whats, busy, stopper):
+    _truth.pin(0)  # it sleeps; a third CPU there may not be
     stopper.is_me()
     for number in turns.each(2 * _truth.MS):
         this = number % len(stoppers)
@@ -33,16 +35,18 @@ def stop(turns, diary, stoppers, whats, busy, stopper):
 
 def run_on(turns, diary, what, stopper):
     """Runs Python code from before the stop until after it: a long time between two stamps is a pause."""
+    _truth.pin(1)
     for _ in turns.each(_truth.MS // 2):
         until = _truth.stamp() + turns.period * 3 // 4
-        before = now = _truth.start()
+        # One moment is the end of a gap and the beginning of the next: no place for a pause is left.
+        before = now = _truth.end()
         longest = (0, before, now)
         while now[_truth.AT] < until:
             now = _truth.end()
             gap = now[_truth.AT] - before[_truth.AT]
             if gap > longest[0]:
                 longest = (gap, before, now)
-            before = _truth.start()
+            before = now
         _, start, end = longest
         # Whether it was that pause, or another thread on this CPU: both ends fit.
         if start[_truth.AT] > stopper.since - _truth.MS and end[_truth.AT] < stopper.until + _truth.MS:
@@ -50,7 +54,7 @@ def run_on(turns, diary, what, stopper):
 
 
 def main():
-    options = _truth.options(__doc__, rounds=30, hold=15, period=40)
+    options = _truth.options(__doc__, rounds=30, hold=25, period=60)
     if not _truth.free_threaded():
         _truth.skip("stop_the_world", "the GIL stops the world")
         return
