@@ -4,6 +4,7 @@ Who stops it waits until that call is over; a third thread, which runs Python co
 """
 
 import gc
+import os
 import sys
 import time
 from functools import partial
@@ -14,6 +15,7 @@ import gil_waits
 
 def compute(turns, _diary, count, busy):
     _truth.pin(0)
+    os.nice(10)  # of this thread: going on, it must not take the CPU from who stopped it
     busy.is_me()
     work = partial(sum, range(count))
     for _ in turns.each(0):
@@ -59,6 +61,7 @@ def main():
         _truth.skip("stop_the_world", "the GIL stops the world")
         return
     turns = _truth.Turns(options)
+    gc.freeze()  # a collection has little to do, and so is mostly the stop
     stoppers = {"current_frames": sys._current_frames, "collect": gc.collect}
     whats = [_truth.thing("stop_the_world", "pause", "stop-the-world", op) for op in stoppers]
     costs = {op: _truth.median_cost(stop, times=21) for op, stop in stoppers.items()}
