@@ -3,7 +3,6 @@
 import os
 import sys
 import tempfile
-import threading
 
 import _truth
 

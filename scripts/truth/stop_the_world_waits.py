@@ -6,7 +6,6 @@ Who stops it waits until that call is over; a third thread, which runs Python co
 import gc
 import os
 import sys
-import time
 from functools import partial
 
 import _truth
@@ -15,7 +14,6 @@ import gil_waits
 
 def compute(turns, _diary, count, busy):
     _truth.pin(0)
-    os.nice(10)  # of this thread: going on, it must not take the CPU from who stopped it
     busy.is_me()
     work = partial(sum, range(count))
     for _ in turns.each(0):
@@ -23,7 +21,7 @@ def compute(turns, _diary, count, busy):
 
 
 def stop(turns, diary, stoppers, whats, busy, stopper):
-    _truth.pin(0)  # it sleeps; a third CPU there may not be
+    _truth.pin(1)  # whose other thread is paused while this one waits; a third CPU there may not be
     stopper.is_me()
     for number in turns.each(2 * _truth.MS):
         this = number % len(stoppers)
@@ -38,6 +36,7 @@ def stop(turns, diary, stoppers, whats, busy, stopper):
 def run_on(turns, diary, what, stopper):
     """Runs Python code from before the stop until after it: a long time between two stamps is a pause."""
     _truth.pin(1)
+    os.nice(10)  # of this thread: going on, it must not take the CPU from who stopped it
     for _ in turns.each(_truth.MS // 2):
         until = _truth.stamp() + turns.period * 3 // 4
         # One moment is the end of a gap and the beginning of the next: no place for a pause is left.

@@ -30,7 +30,7 @@ struct Args {
     #[arg(long)]
     workloads: bool,
     /// How long each workload is recorded, in milliseconds
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 1000)]
     length: u64,
     /// Only these of scripts/workloads
     #[arg(long, value_delimiter = ',')]
