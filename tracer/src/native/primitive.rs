@@ -17,16 +17,21 @@ const FUNCTIONS: &[(&str, Kind, Class, &str)] = &[
     ("sem_", Kind::Semaphore, Class::Unclassified, "semaphore"),
 ];
 
-/// What the frames (leaf first) wait in. `None`: not in one of these, as where a program makes the
-/// system call itself.
+/// What the frames (leaf first) wait in; `zero`: they wait for the value 0, as semaphores do. `None`:
+/// not in one of these, as where a program makes the system call itself.
 #[must_use]
-pub fn primitive(frames: &[NativeFrame]) -> Option<Situation> {
+pub fn primitive(frames: &[NativeFrame], zero: bool) -> Option<Situation> {
+    let situation = |kind, class, name| Situation { kind, class, name, subject: None };
+    // `sem_wait`, and in newer glibc `pthread_cond_wait` as well, jump to functions without a name
+    // (nptl/sem_wait.c, nptl/pthread_cond_wait.c): which of them it was, nobody can tell.
+    if zero && frames.first().is_some_and(|f| f.function.starts_with('+') && is_libc(&f.module)) {
+        return Some(situation(Kind::Futex, Class::Unclassified, "semaphore or condition"));
+    }
     let (at, (_, kind, class, name)) = frames.iter().enumerate().find_map(|(at, frame)| {
         let function = frame.function.trim_start_matches('_');
         let known = FUNCTIONS.iter().find(|(prefix, ..)| function.starts_with(prefix))?;
         is_libc(&frame.module).then_some((at, known))
     })?;
-    let situation = |kind, class, name| Situation { kind, class, name, subject: None };
     // CPython's own locks are semaphores up to 3.14 (Python/thread_pthread.h): somebody has it.
     let caller = frames.get(at + 1).map_or("", |frame| &frame.function);
     if *kind == Kind::Semaphore && caller.starts_with("PyThread_acquire_lock") {
@@ -39,13 +44,26 @@ pub fn primitive(frames: &[NativeFrame]) -> Option<Situation> {
 mod tests {
     use super::*;
 
-    fn kind(frames: &[(&str, &str)]) -> Option<(Kind, Class)> {
+    fn kind_of(frames: &[(&str, &str)], zero: bool) -> Option<(Kind, Class)> {
         let frame = |&(function, module): &(&str, &str)| NativeFrame {
             function: function.to_owned(),
             module: module.to_owned(),
         };
         let frames: Vec<_> = frames.iter().map(frame).collect();
-        primitive(&frames).map(|found| (found.kind, found.class))
+        primitive(&frames, zero).map(|found| (found.kind, found.class))
+    }
+
+    fn kind(frames: &[(&str, &str)]) -> Option<(Kind, Class)> {
+        kind_of(frames, false)
+    }
+
+    #[test]
+    fn a_nameless_function_of_the_c_library_that_waits_for_zero_is_one_of_two() {
+        let frames = [("+0x8b1e0", "/usr/lib/libc.so.6"), ("f", "/srv/_f.so")];
+        assert_eq!(kind_of(&frames, true), Some((Kind::Futex, Class::Unclassified)));
+        assert_eq!(kind_of(&frames, false), None);
+        let own = [("+0x10", "/srv/_f.so")];
+        assert_eq!(kind_of(&own, true), None);
     }
 
     #[test]

@@ -26,7 +26,7 @@ impl Intake {
         let mut told = self.stacks.told(waiter_stack, lock_type);
         let plain = is_plain(&id) && !matches!(told, Told::As(_));
         if plain {
-            told = match primitive(native) {
+            told = match primitive(native, id.shape == Shape::Semaphore as u32) {
                 Some(primitive) => Told::As(primitive),
                 // Without native frames it is taken to be what it was before.
                 None if native.is_empty() => Told::Nothing,
