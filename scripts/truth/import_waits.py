@@ -12,8 +12,13 @@ BODY = "import time\ntime.sleep({seconds})\n"
 module_locks = sys.modules["_frozen_importlib"]._module_locks
 
 
+# A program's imports name their modules by constants, which outlive the import. So must these: names
+# are read from the program's memory up to a tenth of a second after the wait.
+names = {}
+
+
 def name(number):
-    return f"lockwatt_truth_{number}"
+    return names.setdefault(number, f"lockwatt_truth_{number}")
 
 
 def write_modules(folder, turns):

@@ -53,7 +53,9 @@ pub(crate) fn judge(truth: &Truth, duration: u64, recorded: &[Seen]) -> Option<V
     Some(Verdict {
         kind: main.lock.kind.name() == truth.kind,
         class: main.lock.class.name() == truth.class,
-        name: main.lock.name == truth.name,
+        // A pause's name goes on to say for whom.
+        name: main.lock.name == truth.name
+            || truth.kind == "stop_the_world" && main.lock.name.starts_with(&truth.name),
         address: right(&truth.address)
             .map(|exact| exact || right(&truth.or_address).unwrap_or(false)),
         time: within_tolerance(time, duration),

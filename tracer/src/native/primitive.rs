@@ -21,7 +21,7 @@ const FUNCTIONS: &[(&str, Kind, Class, &str)] = &[
 /// not in one of these, as where a program makes the system call itself.
 #[must_use]
 pub fn primitive(frames: &[NativeFrame], zero: bool) -> Option<Situation> {
-    let situation = |kind, class, name| Situation { kind, class, name, subject: None };
+    let situation = |kind, class, name| Situation { kind, class, name, subject: None, text: None };
     // `sem_wait`, and in newer glibc `pthread_cond_wait` as well, jump to functions without a name
     // (nptl/sem_wait.c, nptl/pthread_cond_wait.c): which of them it was, nobody can tell.
     if zero && frames.first().is_some_and(|f| f.function.starts_with('+') && is_libc(&f.module)) {
