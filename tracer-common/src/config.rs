@@ -32,6 +32,8 @@ pub struct InterpreterConfig {
     pub lock_mutex: u32,
     /// Always 0.
     pub _pad: u32,
+    /// User address of `PyType_Type`; 0 if it is not known.
+    pub type_type: u64,
 }
 
 /// Offsets of the running kernel's `struct task_struct`, from its BTF.
@@ -54,4 +56,4 @@ pub struct TaskOffsets {
     pub pid_numbers: u32,
 }
 
-plain_data!(InterpreterConfig = 104);
+plain_data!(InterpreterConfig = 112);

@@ -10,6 +10,13 @@ pub(crate) fn word(address: u64) -> Option<u64> {
     unsafe { bpf_probe_read_user(address as *const u64) }.ok()
 }
 
+/// One byte of it.
+#[inline(always)]
+pub(crate) fn byte(address: u64) -> Option<u8> {
+    // SAFETY: as above.
+    unsafe { bpf_probe_read_user(address as *const u8) }.ok()
+}
+
 /// Two words in a row.
 #[inline(always)]
 pub(crate) fn two_words(address: u64) -> Option<[u64; 2]> {

@@ -6,6 +6,7 @@
 mod bounded;
 pub mod fold;
 pub mod quantile;
+pub mod sampling;
 pub mod sides;
 pub mod sites;
 pub mod stacks;
@@ -14,6 +15,7 @@ pub mod sums;
 
 pub use fold::{Fold, summarize, summarize_unverified};
 pub use quantile::Quantiles;
+pub use sampling::{Sampling, Spin, SpinSource};
 pub use sides::{OtherSide, Source};
 pub use sites::{Side, Site, SiteRow, SiteSums};
 pub use stacks::StackTable;

@@ -182,6 +182,7 @@ impl Interpreter {
             ob_type: self.layout.ob_type as u32,
             lock_mutex: self.layout.object_header as u32,
             _pad: 0,
+            type_type: self.type_type.0,
         };
         for (slot, gil) in config.gils.iter_mut().zip(&self.gils) {
             *slot = gil.0;

@@ -8,6 +8,7 @@ mod locks;
 mod natives;
 mod output;
 mod session;
+mod spin_code;
 mod stacks;
 mod status;
 mod thread_ids;
