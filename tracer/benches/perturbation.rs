@@ -141,8 +141,7 @@ fn traced_rate(pid: Pid, stretch: Duration, args: &Args) -> Result<f64> {
         },
         ..Meta::default()
     };
-    let settings =
-        Settings { sample_hz: args.sample_hz, ..Settings::new(pid, min_wait, hooks) };
+    let settings = Settings { sample_hz: args.sample_hz, ..Settings::new(pid, min_wait, hooks) };
     let mut attached = attach(&settings, &namer)?;
     if args.without_stacks {
         attached.maps.set_stacks(&StackConfig::default())?;

@@ -63,16 +63,12 @@ fn a_refused_required_program_is_named_with_its_hook() {
 fn the_sampler_sees_the_time_on_a_cpu() {
     const HZ: u32 = 997;
     let _alone = live::alone();
-    let mut busy = std::process::Command::new("sh")
-        .args(["-c", "while :; do :; done"])
-        .spawn()
-        .expect("sh");
+    let mut busy =
+        std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("sh");
     let pid = Pid(busy.id());
     let settings = Settings { sample_hz: HZ, ..Settings::new(pid, Ns(0), Hooks::Sched) };
-    let (loaded, maps) = load(&settings)
-        .expect("maps")
-        .attach(|_| Ok::<(), LoadError>(()))
-        .expect("attaches");
+    let (loaded, maps) =
+        load(&settings).expect("maps").attach(|_| Ok::<(), LoadError>(())).expect("attaches");
     assert!(loaded.has("lw_sample"), "{:?}", loaded.programs);
     let on_cpu = || {
         let path = format!("/proc/{}/schedstat", pid.0);

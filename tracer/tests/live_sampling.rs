@@ -31,7 +31,8 @@ fn sleeps(pid: u32) -> u64 {
         let of = |tid: tracer::units::Tid| -> u64 {
             let status = std::fs::read_to_string(format!("/proc/{pid}/task/{}/status", tid.0));
             let status = status.expect("alive");
-            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            let line =
+                status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
             line.expect("a count").trim().parse().expect("a number")
         };
         tids(Pid(pid)).expect("alive").into_iter().map(of).sum()

@@ -57,10 +57,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
 /// Loads and attaches every program, alone, against this very process.
 fn programs(out: &mut impl Write) -> Result<Result<()>> {
     let own = Pid(std::process::id());
-    let settings = Settings {
-        sample_hz: DEFAULT_SAMPLE_HZ,
-        ..Settings::new(own, Ns(0), Hooks::Syscall)
-    };
+    let settings =
+        Settings { sample_hz: DEFAULT_SAMPLE_HZ, ..Settings::new(own, Ns(0), Hooks::Syscall) };
     let prepared = match load(&settings) {
         Ok(prepared) => prepared,
         Err(error) => {

@@ -245,14 +245,18 @@ impl Prepared {
 
     fn load_one(&mut self, spec: &ProgramSpec) -> Result<(), ProgramError> {
         match spec.hook {
-            Hook::Tracepoint(name) => program::<BtfTracePoint>(&mut self.ebpf, spec)?.load(name, &self.btf),
+            Hook::Tracepoint(name) => {
+                program::<BtfTracePoint>(&mut self.ebpf, spec)?.load(name, &self.btf)
+            }
             Hook::CpuClock => program::<PerfEvent>(&mut self.ebpf, spec)?.load(),
         }
     }
 
     fn attach_loaded(&mut self, spec: &ProgramSpec) -> Result<(), ProgramError> {
         match spec.hook {
-            Hook::Tracepoint(_) => program::<BtfTracePoint>(&mut self.ebpf, spec)?.attach().map(drop),
+            Hook::Tracepoint(_) => {
+                program::<BtfTracePoint>(&mut self.ebpf, spec)?.attach().map(drop)
+            }
             Hook::CpuClock => {
                 let program = program(&mut self.ebpf, spec)?;
                 let attached = attach_sampler(program, self.sample_hz);

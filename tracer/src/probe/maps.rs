@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aya::maps::{
-    Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf,
-};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf};
 use aya::{Ebpf, Pod};
 use tracer_common::thread::QUICK_SLOTS;
 use tracer_common::{

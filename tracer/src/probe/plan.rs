@@ -103,7 +103,12 @@ const SYSCALL: &[ProgramSpec] = &[
         Role::Required,
         "arguments of every futex call (futex, futex_wait, futex_waitv, futex_wake), every yield",
     ),
-    spec("lw_sys_exit", Hook::Tracepoint("sys_exit"), Role::Required, "their results, time in yields"),
+    spec(
+        "lw_sys_exit",
+        Hook::Tracepoint("sys_exit"),
+        Role::Required,
+        "their results, time in yields",
+    ),
 ];
 
 /// Nothing waits for it, so it comes last.

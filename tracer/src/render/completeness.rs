@@ -104,11 +104,8 @@ fn spinning(summary: &Summary) -> Vec<String> {
         }
     }
     if !measured {
-        let spin = if summary.sampling.is_some() {
-            "sampled"
-        } else {
-            "not measured with default hooks"
-        };
+        let spin =
+            if summary.sampling.is_some() { "sampled" } else { "not measured with default hooks" };
         lines.push(format!(
             "spin time on the CPU is {spin}; yields counted are those that gave up the CPU"
         ));

@@ -17,20 +17,12 @@ pub(super) fn locks<'a>(
     limits: Limits,
 ) -> String {
     let spin = spin_title(summary);
-    let header: Vec<_> = [
-        "kind",
-        "lock",
-        "waits",
-        "yields",
-        "waited",
-        "blocked",
-        "run queue",
-        "yielded",
-    ]
-    .into_iter()
-    .chain(spin)
-    .chain(["p50", "p99", "longest", "share"])
-    .collect();
+    let header: Vec<_> =
+        ["kind", "lock", "waits", "yields", "waited", "blocked", "run queue", "yielded"]
+            .into_iter()
+            .chain(spin)
+            .chain(["p50", "p99", "longest", "share"])
+            .collect();
     let mut table = Rows::new(&header, 2, limits);
     for lock in locks {
         let quantile = |q| lock.durations.at(q).map_or_else(|| "-".to_owned(), |ns| ns.to_string());
@@ -80,10 +72,7 @@ pub(super) fn kinds(summary: &Summary, limits: Limits) -> String {
                 sums.yielded.to_string(),
             ];
             cells.extend(spin.map(|_| spin_words(summary, sums)));
-            cells.extend([
-                sums.max.to_string(),
-                percent(sums.wait(), summary.totals.wait()),
-            ]);
+            cells.extend([sums.max.to_string(), percent(sums.wait(), summary.totals.wait())]);
             cells
         });
     }
