@@ -180,6 +180,8 @@ pub struct SpinSite {
     pub register: u64,
     /// How often the values were looked at.
     pub looks: u64,
+    /// Where the stub that was called goes on after its system call.
+    pub stub: u64,
 }
 
 /// What yields are added up by.
@@ -214,6 +216,6 @@ plain_data!(
     ThreadState = 400,
     InitialWait = 56,
     QuickState = 64,
-    SpinSite = 64,
+    SpinSite = 72,
     SpinTotals = 32,
 );

@@ -8,25 +8,23 @@ use crate::maps::{INTERPRETER, SPIN_SITES};
 use crate::user_memory::{byte, word};
 
 /// How often a register must have been found to hold the lock before it is believed.
-pub(crate) const LEARN_VOTES: u64 = 3;
+const LEARN_VOTES: u64 = 3;
 /// A place that yields for another reason (`os.sched_yield`, other libraries) is not looked at for ever.
 const MAX_LOOKS: u64 = 256;
 /// `_Py_LOCKED | _Py_HAS_PARKED` (`Include/internal/pycore_lock.h`): a `PyMutex` is never more.
 const MUTEX_BITS: u8 = 3;
 
 /// The register (1-based) that holds the lock at a yield that returns to `ret`; 0 while it isn't
-/// known. `registers` are the callee-saved ones at the call.
+/// known. `registers` are the callee-saved ones at the call, `stub` is where it goes on after it.
 #[inline(always)]
-pub(crate) fn register_at(ret: u64, registers: &[u64; SPIN_REGISTERS]) -> u32 {
+pub(crate) fn register_at(ret: u64, stub: u64, registers: &[u64; SPIN_REGISTERS]) -> u32 {
     if ret == 0 {
         return 0;
     }
     let site = match SPIN_SITES.get_ptr_mut(ret) {
         Some(site) => site,
         None => {
-            let site = SpinSite { votes: [0; SPIN_REGISTERS], register: 0, looks: 0 };
-            // A full table means more than 256 yield sites: their yields stay unattributed.
-            let _ = SPIN_SITES.insert(ret, &site, 0);
+            add_site(ret, stub);
             return 0;
         }
     };
@@ -38,6 +36,14 @@ pub(crate) fn register_at(ret: u64, registers: &[u64; SPIN_REGISTERS]) -> u32 {
         look(site, registers);
     }
     site.register as u32
+}
+
+/// A place that yields, of which nothing is known yet.
+#[inline(always)]
+fn add_site(ret: u64, stub: u64) {
+    let site = SpinSite { votes: [0; SPIN_REGISTERS], register: 0, looks: 0, stub };
+    // A full table means more than 256 yield sites: their yields stay unattributed.
+    let _ = SPIN_SITES.insert(ret, &site, 0);
 }
 
 /// Votes for the register whose value looks like a `PyMutex`, if only one value does.

@@ -6,7 +6,7 @@
 //! follows only one register looks like it (`mutex`).
 
 use tracer_common::thread::{SPIN_REGISTERS, ThreadState};
-use tracer_common::{DropReason, NoStack, SpinKey, SpinSite, SpinTotals, Stat};
+use tracer_common::{DropReason, NoStack, SpinKey, SpinTotals, Stat};
 
 use crate::counters::{count, lost};
 use crate::globals::syscall_hooks;
@@ -62,7 +62,7 @@ pub(crate) fn on_yield(state: &mut ThreadState, registers: Registers, task: Task
             0
         }
     };
-    let register = register_at(spin.ret, &spin.registers);
+    let register = register_at(spin.ret, registers.ip(), &spin.registers);
     spin.register = register;
     spin.lock = registers.callee_saved(register);
     if syscall_hooks() == 0 {
@@ -95,10 +95,7 @@ fn learn(state: &ThreadState, lock: u64) -> bool {
         return false;
     }
     let Some(site) = SPIN_SITES.get_ptr_mut(spin.ret) else {
-        let site = SpinSite { votes: [0; SPIN_REGISTERS], register: 0, looks: 0 };
-        // A full table means more than 256 yield sites: their yields stay unattributed.
-        let _ = SPIN_SITES.insert(spin.ret, &site, 0);
-        return true;
+        return true; // the table of places is full
     };
     // SAFETY: a live map value; votes lost to a race only delay the learning.
     vote(unsafe { &mut *site }, &spin.registers, lock);

@@ -25,6 +25,11 @@ use crate::registers::{Registers, SYS_SCHED_YIELD};
 use crate::task::Task;
 use crate::user_memory::word;
 
+/// glibc's `sched_yield` is no longer than this before its system call
+/// (`endbr64; mov $24, %eax; syscall` is 11 bytes), and with what comes after it.
+const STUB_BEFORE: u64 = 16;
+const STUB_BYTES: u64 = 48;
+
 /// What a sample hit.
 enum Hit {
     /// Anything else.
@@ -83,20 +88,22 @@ fn in_yield(registers: Registers) -> Hit {
     };
     let mut saved = [0; SPIN_REGISTERS];
     registers.save(&mut saved);
-    spinning(registers, register_at(ret, &saved))
+    spinning(registers, register_at(ret, registers.ip(), &saved))
 }
 
 /// In the stub, before or after the system call, or in the function that spins.
 #[inline(always)]
 fn in_user_mode(registers: Registers) -> Hit {
-    // Only while what is called from there has no frame yet is this on top of the stack.
+    let ip = registers.ip();
     if let Some(ret) = word(registers.sp()) {
         // SAFETY: the value is read at once, and its register is written as a whole.
         if let Some(site) = unsafe { SPIN_SITES.get(ret) } {
-            return spinning(registers, site.register as u32);
+            // Elsewhere an old return address may be left in what another function does not use.
+            if ip.wrapping_sub(site.stub.wrapping_sub(STUB_BEFORE)) < STUB_BYTES {
+                return spinning(registers, site.register as u32);
+            }
         }
     }
-    let ip = registers.ip();
     for slot in 0..SPIN_CODE_SLOTS {
         let Some(code) = SPIN_CODE.get(slot) else { break };
         if ip.wrapping_sub(code.start) < code.end.wrapping_sub(code.start) {
