@@ -86,7 +86,7 @@ fn people_are_told_that_it_is_sampled() {
     let report = text::report(&summary, View::default());
     for words in [
         "list 0x7f0000002000 costs most",
-        "2.01 s ±9.5 % spinning (sampled)",
+        "2.01 s ±9.7 % spinning (sampled)",
         " spinning (sampled) ",
         "SAMPLED at 199 Hz per CPU: spinning 2.51 s",
         "samples of spinning not tied to a lock: 9 (45.2 ms",
@@ -94,7 +94,7 @@ fn people_are_told_that_it_is_sampled() {
         assert!(report.contains(words), "no {words:?} in {report}");
     }
     let kinds = text::report(&summary, View { by: Some(By::Kind), ..View::default() });
-    assert!(kinds.contains("2.51 s ±8.4 %"), "{kinds}");
+    assert!(kinds.contains("2.51 s ±8.5 %"), "{kinds}");
     let picture = Picture { weight: Weight::Spin, ..Picture::default() };
     let stacks = folded::stacks(&summary, picture).unwrap();
     assert_eq!(
