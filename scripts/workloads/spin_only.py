@@ -3,20 +3,24 @@ and (nearly) never park.
 
 A spin of a PyMutex is 40 calls of sched_yield, some 10 to 20 µs. The list is held for less than that,
 and then left alone for longer: whoever finds it taken finds it free when it is done spinning. Alone on
-its CPU, a yield gives nothing away, so nothing ever sleeps or is switched.
+its CPU, a yield gives nothing away, so nothing ever sleeps or is switched. For how long it is left alone
+is random: two threads that keep step would keep step with a sampler's clock as well.
 """
 
 import os
+import random
 
 import _common
 
 
 def sort(stop, shared, rest, cpu):
     os.sched_setaffinity(0, [cpu])
+    dice = random.Random(cpu)
+    rests = [range(dice.randrange(2 * rest)) for _ in range(2000)]
     while not stop.requested:
-        for _ in range(100):
+        for rounds in rests:
             shared.sort()
-            for _ in range(rest):
+            for _ in rounds:
                 pass
 
 

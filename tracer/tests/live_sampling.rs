@@ -103,8 +103,11 @@ fn sampled_spinning_agrees_with_what_is_measured() {
     assert!((low..high).contains(&(measured as f64)), "{measured} ns outside {low} to {high}");
 }
 
-/// Beyond its interval.
-const SYSTEMATIC: f64 = 0.10;
+/// What is allowed beyond the interval. In eight recordings of 5 s at 1999 Hz (3.13t, 3.14t, 3.15t) sampled
+/// by measured was 0.967 to 1.027, 1.000 on average, all within their intervals of 3.8 %: this is for the
+/// one in twenty that is not, and for what samples count and yields don't (the way into the first yield
+/// and out of the last: some 2 % here).
+const SYSTEMATIC: f64 = 0.05;
 
 #[test]
 fn without_a_sampler_nothing_is_said_to_be_sampled() {
