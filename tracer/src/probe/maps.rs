@@ -217,6 +217,15 @@ impl Maps {
         sites.filter(|&(_, register)| register != 0).collect()
     }
 
+    /// Forgets which registers hold locks where: the target has replaced its code.
+    pub fn forget_spin_sites(&mut self) {
+        let places: Vec<u64> = self.spin_sites.keys().flatten().collect();
+        for ret in places {
+            // Not there any more is as good.
+            let _ = self.spin_sites.remove(&ret);
+        }
+    }
+
     /// Tells the sampler of a function that spins. False if there is no such slot.
     pub fn set_spin_code(&mut self, slot: u32, code: SpinCode) -> bool {
         self.spin_code.set(slot, code, 0).is_ok()

@@ -266,6 +266,7 @@ impl Session {
         self.intake.namer.set_interpreter(self.pid, None);
         self.maps.set_interpreter(&InterpreterConfig::default())?;
         self.maps.set_stacks(&StackConfig::default())?;
+        self.maps.forget_spin_sites();
         if let Some(codes) = &mut self.intake.spin_codes {
             codes.forget(&mut self.maps);
         }

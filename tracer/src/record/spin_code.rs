@@ -60,6 +60,7 @@ impl SpinCodes {
         for slot in 0..SPIN_CODE_SLOTS {
             maps.set_spin_code(slot, SpinCode::default());
         }
+        self.seen.clear();
         self.told.clear();
     }
 }
