@@ -28,6 +28,12 @@ enum Bench {
         #[arg(last = true)]
         rest: Vec<String>,
     },
+    /// What a sample of the CPU clock costs in the kernel
+    Sample {
+        /// Passed on to the benchmark
+        #[arg(last = true)]
+        rest: Vec<String>,
+    },
     /// What walking a Python stack costs in the kernel, per interpreter and depth
     Walk {
         /// Passed on to the benchmark
@@ -39,6 +45,7 @@ enum Bench {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (name, rest, versions): (_, _, &[&str]) = match &arguments.bench {
         Bench::Perturbation { rest } => ("perturbation", rest, &["3.14t"]),
+        Bench::Sample { rest } => ("sample", rest, &["3.14t"]),
         Bench::Walk { rest } => ("walk", rest, interpreters::ALL),
         // All that can be had without building one.
         Bench::Accuracy { rest } => ("accuracy", rest, &[]),

@@ -119,6 +119,10 @@ fn switch_out<const REGISTERS: bool>(prev: Task, preempted: bool, task_state: u3
     }
     let tid = prev.pid();
     let Some(state) = thread_state(tid) else { return };
+    if syscall_hooks() != 0 && state.syscall.yielding != 0 {
+        // On the CPU in the call so far; `leave_yield` has the rest, from the switch-in on.
+        state.spin.spin_ns += now.saturating_sub(state.spin.mark_ns.max(state.in_ns));
+    }
     state.out_ns = now;
     if preempted || task_state == 0 {
         state.why = WHY_PREEMPTED;

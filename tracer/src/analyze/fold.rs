@@ -9,6 +9,7 @@ use tracer_common::Shape;
 use super::bounded::{Bounded, MAX_ENTRIES};
 use super::graph::WaitGraph;
 use super::quantile::Quantiles;
+use super::sampling::Sampling;
 use super::sides::{OtherSide, SideSums, Source};
 use super::sites::{holders, waiters};
 use super::stacks::StackTable;
@@ -110,6 +111,9 @@ impl Fold {
             locks.entry(spin.lock).or_default().0 += Sums::from(spin);
             *yielding.entry((spin.lock, spin.stack)).or_default() += Sums::from(spin);
         }
+        for sampled in trace.totals.sampled.iter().flat_map(|sampled| &sampled.locks) {
+            locks.entry(sampled.lock).or_default().0 += Sums::from(sampled);
+        }
         for &lock in locks.keys() {
             names.entry(lock).or_insert_with(|| lost_lock(lock));
         }
@@ -123,6 +127,7 @@ impl Fold {
                 .as_ref()
                 .map_or(trace.last_seen, |end| end.at)
                 .since(start(trace.meta.start, self.first)),
+            sampling: Sampling::of(&trace.meta, trace.totals.sampled.as_ref()),
             ..Summary::default()
         };
         for (index, (sums, _)) in &locks {
@@ -163,9 +168,11 @@ impl Fold {
                 })
             })
             .collect();
-        summary.locks.sort_by_key(|lock| {
-            (rank(lock.lock.class), Reverse(lock.sums.wait()), lock.lock.index)
+        let mut locks = std::mem::take(&mut summary.locks);
+        locks.sort_by_key(|lock| {
+            (rank(lock.lock.class), Reverse(summary.lost(&lock.sums)), lock.lock.index)
         });
+        summary.locks = locks;
 
         let waits = |sums: &BTreeMap<_, Sums>| {
             sums.values().fold(0u64, |n, sums| n.saturating_add(sums.waits))

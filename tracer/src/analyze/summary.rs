@@ -6,6 +6,7 @@ use tracer_common::NoStack;
 
 use super::graph::{Graph, LockHolds};
 use super::quantile::Quantiles;
+use super::sampling::{Sampling, Spin, spin};
 use super::sides::{OtherSide, Source, Waiting};
 use super::sites::SiteSums;
 use super::stacks::{StackTable, is_loss};
@@ -29,7 +30,7 @@ pub struct Summary {
     pub by_class: BTreeMap<Class, Sums>,
     /// The same by kind; their sum is `totals`.
     pub by_kind: BTreeMap<Kind, Sums>,
-    /// Locks: contention first, each class by time waited, longest first.
+    /// Locks: contention first, each class by time waited or spun, longest first.
     pub locks: Vec<LockSummary>,
     /// Threads, by contention, longest first.
     pub threads: Vec<ThreadSummary>,
@@ -55,6 +56,8 @@ pub struct Summary {
     pub lost: BTreeMap<(Kind, Class), Sums>,
     /// How much of what happened is in here.
     pub completeness: Completeness,
+    /// What the CPU-clock sampler saw; none: there was none.
+    pub sampling: Option<Sampling>,
     /// Counts of `--hooks syscall`, by name.
     pub syscalls: Option<BTreeMap<String, u64>>,
     /// The kernel side's counters that are no loss (`Stat` names).
@@ -68,11 +71,11 @@ pub struct Summary {
 pub struct LockSummary {
     /// What it is. A lock whose record can't be read has the name `[lock lost]` and address 0.
     pub lock: LockRecord,
-    /// Its waits with a record, and its yields.
+    /// Its waits with a record, its yields and its samples.
     pub sums: Sums,
     /// Durations of its waits, without yields.
     pub durations: Quantiles,
-    /// Where was waited for it, yields too, longest first: their sum is `sums`.
+    /// Where was waited for it, yields too, longest first: their sum is `sums` without samples.
     pub waiters: Vec<SiteSums>,
     /// Where who was in the way was, longest first: their sum is `sums` without yields.
     pub holders: Vec<SiteSums>,
@@ -205,6 +208,18 @@ impl Summary {
     /// The locks of one class, longest first.
     pub fn locks_of(&self, class: Class) -> impl Iterator<Item = &LockSummary> {
         self.locks.iter().filter(move |lock| lock.lock.class == class)
+    }
+
+    /// Time on the CPU while spinning: as measured, else as sampled; none if it was neither.
+    #[must_use]
+    pub fn spin(&self, sums: &Sums) -> Option<Spin> {
+        spin(sums, self.sampling.as_ref())
+    }
+
+    /// All time that was lost: waited, or spent spinning as far as that is known.
+    #[must_use]
+    pub fn lost(&self, sums: &Sums) -> Ns {
+        sums.wait() + self.spin(sums).map_or(Ns(0), |spin| spin.time)
     }
 
     /// Time on the CPU while spinning was measured.

@@ -6,4 +6,4 @@ mod plan;
 
 pub use load::{DEFAULT_RING_BYTES, LoadError, Loaded, Prepared, Settings, load};
 pub use maps::Maps;
-pub use plan::{Hook, Hooks, ProgramSpec, Role, plan};
+pub use plan::{DEFAULT_SAMPLE_HZ, Hook, Hooks, MAX_SAMPLE_HZ, ProgramSpec, Role, plan};

@@ -6,19 +6,23 @@ use std::fs::File;
 use tracer_common::event::{ThreadEvent, WAIT_CLIPPED_END, WAIT_CLIPPED_START, WaitEvent};
 use tracer_common::{
     EVENT_EXEC, EVENT_NATIVE, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW, EVENT_WAIT,
-    InitialWait, NoStack, SpinKey, SpinTotals, ThreadState, WalkEnd,
+    InitialWait, LockSamples as LockSamplesSeen, NoStack, SpinKey, SpinTotals, ThreadState,
+    WalkEnd,
 };
 use zerocopy::FromBytes;
 
 use super::in_flight::remainder;
 use super::locks::Locks;
 use super::natives::Natives;
+use super::spin_code::SpinCodes;
 use super::stacks::Stacks;
 use super::thread_ids::ThreadIds;
 use super::threads::Threads;
-use crate::cpython::Namer;
+use crate::cpython::{Namer, Told};
 use crate::probe::{Hooks, Maps};
-use crate::trace::records::{Class, LockRecord, ShapeSums, SideStack, SpinSums, Totals, Wait};
+use crate::trace::records::{
+    Class, LockRecord, LockSamples, Sampled, ShapeSums, SideStack, SpinSums, Totals, Wait,
+};
 use crate::trace::writer::{TraceWriter, WriteError};
 use crate::units::{Address, LockIndex, Monotonic, Ns, Pid, Tid};
 
@@ -50,6 +54,8 @@ pub(super) struct Intake {
     pub(super) writer: Sink,
     pub(super) threads: Threads,
     pub(super) thread_ids: ThreadIds,
+    /// With a sampler.
+    pub(super) spin_codes: Option<SpinCodes>,
     pub(super) pid: Pid,
     pub(super) locks: Locks,
     pub(super) stacks: Stacks,
@@ -84,6 +90,7 @@ impl Intake {
             writer,
             threads: Threads::new(pid),
             thread_ids: ThreadIds::default(),
+            spin_codes: None,
             pid,
             locks: Locks::default(),
             stacks: Stacks::default(),
@@ -282,6 +289,7 @@ impl Intake {
             totals.stats.insert("named_as_before".to_owned(), self.locks.inherited);
         }
         self.add_spins(maps, &mut totals)?;
+        self.add_samples(maps, &mut totals)?;
         if self.hooks == Hooks::Syscall {
             totals.syscalls = Some(maps.syscalls());
         }
@@ -331,6 +339,35 @@ impl Intake {
             }
         }
         totals.spins = sums.into_values().collect();
+        Ok(())
+    }
+
+    fn add_samples(&mut self, maps: &Maps, totals: &mut Totals) -> Result<(), WriteError> {
+        let Some(codes) = &self.spin_codes else { return Ok(()) };
+        let all = maps.sampled();
+        let mut sampled = Sampled {
+            ticks: all.ticks,
+            target: all.target,
+            spinning: all.spinning,
+            ambiguous: all.ambiguous,
+            lost: all.lost,
+            inexact: codes.inexact,
+            locks: Vec::new(),
+        };
+        let mut locks: BTreeMap<LockIndex, u64> = BTreeMap::new();
+        for (lock, LockSamplesSeen { samples, object_type }) in maps.samples() {
+            // A sample has no stack.
+            let told = |_| Told::Nothing;
+            let (index, new) = self.locks.of_spin(lock.0, object_type, &mut self.namer, told);
+            self.write_lock(new)?;
+            *locks.entry(index).or_default() += samples;
+        }
+        sampled.locks =
+            locks.into_iter().map(|(lock, samples)| LockSamples { lock, samples }).collect();
+        if sampled.lost != 0 {
+            totals.drops.insert("sample_table_full".to_owned(), sampled.lost);
+        }
+        totals.sampled = Some(sampled);
         Ok(())
     }
 

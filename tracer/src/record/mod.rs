@@ -10,6 +10,7 @@ mod naming;
 mod natives;
 mod output;
 mod session;
+mod spin_code;
 mod stacks;
 mod status;
 mod thread_ids;

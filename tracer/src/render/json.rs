@@ -12,7 +12,7 @@ use super::escape::harmful;
 use super::graph_json;
 use super::people::People;
 use crate::analyze::sites::rows;
-use crate::analyze::{Quantiles, Side, Site, SiteSums, StackTable, Summary, Sums};
+use crate::analyze::{Quantiles, Side, Site, SiteSums, Spin, StackTable, Summary, Sums};
 use crate::units::Ns;
 
 /// The report; `top` limits locks, threads, pairs, sites, chains, convoys and deadlocks each, and
@@ -54,7 +54,7 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
         "completeness": completeness(summary),
         "totals": totals(summary),
         "locks": summary.locks.iter().take(top).map(|lock| {
-            let mut object = sums(&lock.sums);
+            let mut object = sums(summary, &lock.sums);
             object.extend(fields(json!({
                 "kind": lock.lock.kind,
                 "class": lock.lock.class,
@@ -156,6 +156,13 @@ fn completeness(summary: &Summary) -> Value {
         "stacks_truncated": c.stacks_truncated,
         "spins_unattributed": c.spins_unattributed,
         "yielded_unattributed_ns": c.yielded_unattributed,
+        "sampled": summary.sampling.map(|sampling| json!({
+            "ticks": sampling.ticks,
+            "target": sampling.target,
+            "spinning": sampling.spinning,
+            "ambiguous": sampling.ambiguous,
+            "inexact_functions": sampling.inexact,
+        })),
         "woken_before_sleep": c.woken_before_sleep,
         "wake_unseen": c.wake_unseen,
         "futex_switches": c.futex_switches,
@@ -174,7 +181,7 @@ fn completeness(summary: &Summary) -> Value {
 fn totals(summary: &Summary) -> Value {
     use crate::trace::records::Class;
 
-    let mut object = sums(&summary.totals);
+    let mut object = sums(summary, &summary.totals);
     for (key, class) in [
         ("contention_ns", Class::Contention),
         ("idle_ns", Class::Idle),
@@ -186,7 +193,7 @@ fn totals(summary: &Summary) -> Value {
     let kinds = summary
         .by_kind
         .iter()
-        .map(|(kind, kind_sums)| (kind.name().to_owned(), Value::Object(sums(kind_sums))));
+        .map(|(kind, kind_sums)| (kind.name().to_owned(), Value::Object(sums(summary, kind_sums))));
     object.insert("by_kind".to_owned(), Value::Object(kinds.collect()));
     Value::Object(object)
 }
@@ -214,12 +221,21 @@ fn holder(stacks: &StackTable, one: &SiteSums) -> Value {
 }
 
 /// The keys that a lock, a kind and the totals share.
-fn sums(sums: &Sums) -> Map<String, Value> {
+fn sums(summary: &Summary, sums: &Sums) -> Map<String, Value> {
+    let spin = summary.spin(sums);
+    let sampled = summary.sampling.map(|sampling| {
+        let Spin { time, low, high, .. } = sampling.estimate(sums.samples);
+        json!({"samples": sums.samples, "spin_ns": time, "low_ns": low, "high_ns": high})
+    });
     fields(json!({
         "waits": sums.waits,
         "spins": sums.spins,
         "wait_ns": sums.wait(),
-        "spin_ns": sums.spin,
+        "spin_ns": spin.map(|spin| spin.time),
+        "spin_low_ns": spin.map(|spin| spin.low),
+        "spin_high_ns": spin.map(|spin| spin.high),
+        "spin_source": spin.map(|spin| spin.source.name()),
+        "sampled": sampled,
         "blocked_ns": sums.blocked,
         "runq_ns": sums.runq,
         "yielded_ns": sums.yielded,

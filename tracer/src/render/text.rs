@@ -63,7 +63,7 @@ pub fn report(summary: &Summary, view: View) -> String {
         None => overview(&mut out, summary, view, some),
         Some(By::Lock) => {
             let whole = summary.totals.wait();
-            section(&mut out, "Locks", &tables::locks(summary.locks.iter(), whole, all));
+            section(&mut out, "Locks", &tables::locks(summary.locks.iter(), summary, whole, all));
             lock_sites(&mut out, summary, view, EVERY);
         }
         Some(By::Thread) => {
@@ -93,7 +93,7 @@ fn overview(out: &mut String, summary: &Summary, view: View, limits: Limits) {
     ] {
         if summary.locks_of(class).next().is_some() {
             let whole = summary.class(class).wait();
-            section(out, title, &tables::locks(summary.locks_of(class), whole, limits));
+            section(out, title, &tables::locks(summary.locks_of(class), summary, whole, limits));
         }
         if class == Class::Contention {
             lock_sites(out, summary, view, LEADING);

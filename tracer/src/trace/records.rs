@@ -369,6 +369,36 @@ pub struct SpinSums {
     pub spin: Option<Ns>,
 }
 
+/// What the CPU-clock sampler counted. Each sample stands for `1 / sample_hz` of a second on a CPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sampled {
+    /// Ticks of the clock on all CPUs, whatever ran.
+    pub ticks: u64,
+    /// Of those, the target's.
+    pub target: u64,
+    /// Of those, spinning on a lock that is known: the sum of `locks`, and `lost`.
+    pub spinning: u64,
+    /// Of the target's, at a place where threads spin, and it is not known for what. In no lock.
+    pub ambiguous: u64,
+    /// Spinning on a known lock for which there was no room.
+    pub lost: u64,
+    /// Functions that spin and are known only roughly.
+    pub inexact: u64,
+    /// By lock.
+    pub locks: Vec<LockSamples>,
+}
+
+/// Samples that hit a thread spinning on one lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LockSamples {
+    /// The lock.
+    pub lock: LockIndex,
+    /// Samples.
+    pub samples: u64,
+}
+
 /// Counters so far. A later one replaces an earlier one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -387,6 +417,8 @@ pub struct Totals {
     pub lost: BTreeMap<u32, ShapeSums>,
     /// Yields by lock.
     pub spins: Vec<SpinSums>,
+    /// Samples of the CPU clock; none: no sampler.
+    pub sampled: Option<Sampled>,
     /// What `--hooks syscall` counted, by name.
     pub syscalls: Option<BTreeMap<String, u64>>,
     /// What the recorder itself used: `recorder_cpu_ns`, `bytes_written`, …

@@ -268,6 +268,7 @@ pub(crate) fn sample() -> Content {
                     spin: None,
                 },
             ],
+            sampled: None,
             syscalls: None,
             self_cost: names(&[("bytes_written", 12_345), ("recorder_cpu_ns", 6_000_000)]),
         },
