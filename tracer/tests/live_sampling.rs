@@ -64,7 +64,7 @@ fn a_program_that_only_spins_shows_what_it_spins_on() {
         assert!(spin as f64 / seconds > 30e6, "{spin} ns of spinning in {seconds} s");
         assert!(blocked * 10 < spin, "{blocked} ns blocked, {spin} ns spinning");
         // Parks mostly are of spins that an interrupt or another process met with.
-        assert!(asleep < 1_000, "{asleep} sleeps a second: this does not only spin");
+        assert!(asleep < 3_000, "{asleep} sleeps a second: this does not only spin");
         // It is listed first, and the answer names it.
         assert_eq!(report["locks"][0]["address"], list["address"]);
         let sampled = &report["completeness"]["sampled"];
