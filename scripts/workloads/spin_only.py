@@ -16,7 +16,7 @@ import _common
 def sort(stop, shared, rest, cpu):
     os.sched_setaffinity(0, [cpu])
     dice = random.Random(cpu)
-    rests = [range(dice.randrange(2 * rest)) for _ in range(2000)]
+    rests = [range(dice.randrange(rest // 2, 3 * rest // 2)) for _ in range(2000)]
     while not stop.requested:
         for rounds in rests:
             shared.sort()

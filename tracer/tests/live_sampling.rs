@@ -58,12 +58,13 @@ fn a_program_that_only_spins_shows_what_it_spins_on() {
             (&"object".into(), &"list".into(), &"contention".into())
         );
         assert_eq!(list["spin_source"], "sampled");
-        // It spins for a good part of the time of its two CPUs, and hardly waits at all.
-        let (spin, wait) = (number(&list["spin_ns"]), number(&list["wait_ns"]));
+        // It spins for a good part of the time of its two CPUs, and hardly sleeps. (Run-queue and
+        // yielded time is what other processes on these CPUs take, the recorder among them.)
+        let (spin, blocked) = (number(&list["spin_ns"]), number(&list["blocked_ns"]));
         assert!(spin as f64 / seconds > 30e6, "{spin} ns of spinning in {seconds} s");
-        assert!(wait * 10 < spin, "{wait} ns waited, {spin} ns spinning");
+        assert!(blocked * 10 < spin, "{blocked} ns blocked, {spin} ns spinning");
         // Parks mostly are of spins that an interrupt or another process met with.
-        assert!(asleep < 1_000, "{asleep} sleeps a second: this does not only spin");
+        assert!(asleep < 3_000, "{asleep} sleeps a second: this does not only spin");
         // It is listed first, and the answer names it.
         assert_eq!(report["locks"][0]["address"], list["address"]);
         let sampled = &report["completeness"]["sampled"];
@@ -104,7 +105,7 @@ fn sampled_spinning_agrees_with_what_is_measured() {
 }
 
 /// What is allowed beyond the interval. In eight recordings of 5 s at 1999 Hz (3.13t, 3.14t, 3.15t) sampled
-/// by measured was 0.967 to 1.027, 1.000 on average, all within their intervals of 3.8 %: this is for the
+/// by measured was 0.965 to 1.036, 0.999 on average, all within their intervals of 4 %: this is for the
 /// one in twenty that is not, and for what samples count and yields don't (the way into the first yield
 /// and out of the last: some 2 % here).
 const SYSTEMATIC: f64 = 0.05;
