@@ -3,3 +3,4 @@
 mod lifecycle;
 mod sched;
 mod syscall;
+mod uprobe;

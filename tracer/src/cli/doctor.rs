@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::cpython::{Detected, detect};
 use crate::fault::Fault;
 use crate::kernel::{self, Privileges, btf};
-use crate::probe::{Hooks, ProgramSpec, Role, Settings, load};
+use crate::probe::{Group, Hooks, Library, ProgramSpec, Role, Settings, load, measure};
 use crate::render::escape;
 use crate::target::Process;
 use crate::trace::records::ProgramState;
@@ -77,6 +77,7 @@ fn programs(out: &mut impl Write) -> Result<Result<()>> {
         writeln!(out, "  {:14} {:28} {verdict}", spec.name, state.hook)?;
         writeln!(out, "  {:14} {}", "", spec.purpose)?;
     }
+    uprobes(out, own)?;
     let usable = |names: &[&str]| names.iter().all(|name| works(&results, name));
     let life = usable(&["lw_fork", "lw_exit", "lw_exec", "lw_waking"]);
     let calls = usable(&["lw_sys_enter", "lw_sys_exit"]);
@@ -92,6 +93,51 @@ fn programs(out: &mut impl Write) -> Result<Result<()>> {
     } else {
         Err(anyhow::anyhow!("this kernel takes neither form of lockwatt's hooks"))
     })
+}
+
+/// What `--uprobes` would hook in a process, and in this very one what a hit costs.
+fn uprobes(out: &mut impl Write, pid: Pid) -> Result<()> {
+    let own = pid.0 == std::process::id();
+    let Ok(process) = Process::open(pid) else { return Ok(()) };
+    for group in Group::ALL {
+        let name = group.name();
+        let libraries = match Library::of(&process, group) {
+            Ok(libraries) => libraries,
+            Err(_) if own && group == Group::Cpython => continue, // lockwatt is none
+            Err(reason) => {
+                writeln!(out, "--uprobes {name:8} nothing to hook: {reason}")?;
+                continue;
+            }
+        };
+        let missing = Library::missing(&libraries, group);
+        for library in &libraries {
+            let path = escape::whole(&library.path().to_string_lossy());
+            let (hooked, locks) = (library.hooked(), library.lock_usdt());
+            let s = if hooked == 1 { "" } else { "s" };
+            writeln!(out, "--uprobes {name:8} {hooked} function{s} of {path}")?;
+            if group == Group::Pthread {
+                let probes = match locks.as_slice() {
+                    [] => "no USDT probes of locks".to_owned(),
+                    names => format!("USDT probes, not used: {}", escape::whole(&names.join(" "))),
+                };
+                writeln!(out, "{:18} {probes}", "")?;
+            }
+        }
+        if !missing.is_empty() {
+            writeln!(out, "{:18} not there: {}", "", missing.join(", "))?;
+        }
+    }
+    if own {
+        match measure() {
+            Ok(cost) => writeln!(
+                out,
+                "{:18} a hit costs {} at an entry, {} more at a return (measured now)",
+                "", cost.entry, cost.at_return
+            )?,
+            Err(reason) => writeln!(out, "--uprobes          DO NOT WORK HERE: {reason}")?,
+        }
+    }
+    Ok(())
 }
 
 fn works(results: &[(ProgramSpec, ProgramState)], name: &str) -> bool {
@@ -115,5 +161,6 @@ fn process(out: &mut impl Write, pid: Pid) -> Result<()> {
         }
     };
     writeln!(out, "interpreter  {line}")?;
+    uprobes(out, pid)?;
     verdict
 }

@@ -12,7 +12,7 @@ use super::duration::{parse, parse_with_unit};
 use crate::cpython::{Detected, Namer, detect};
 use crate::fault::{self, Fault};
 use crate::kernel::{self, Privileges};
-use crate::probe::{DEFAULT_RING_BYTES, Hooks, Settings};
+use crate::probe::{DEFAULT_RING_BYTES, Group, Groups, Hooks, Settings, measure};
 use crate::record::{Finished, Output, Session, StopWhen, attach};
 use crate::render::escape;
 use crate::render::text::plural;
@@ -51,6 +51,12 @@ pub(super) struct Args {
     #[arg(long)]
     native: bool,
 
+    /// Also probe libc's locks (`pthread`) and the interpreter's slow paths (`cpython`): uncontended
+    /// acquisitions and hold times. Each hit costs the target microseconds and takes away some of
+    /// the contention; what it came to is in the summary
+    #[arg(long, value_enum, value_name = "GROUPS", value_delimiter = ',')]
+    uprobes: Vec<Group>,
+
     /// Size of the buffer between kernel and recorder, in KiB: a power of two
     #[arg(long, value_name = "KIB", default_value_t = DEFAULT_RING_BYTES / 1024,
           value_parser = buffer_kib)]
@@ -71,6 +77,7 @@ EXAMPLES
   lockwatt record -p 4242 -d 10s -o t.lockwatt   for ten seconds
   lockwatt record --min-wait 0 -p 4242           with a record for every wait, however short
   lockwatt record --native -p 4242               with the C functions above the Python ones
+  lockwatt record --uprobes pthread -p 4242      with every use of libc's locks, at a price
   lockwatt record -- python3 app.py --port 80    a command, from its first instruction
   lockwatt record -p 4242 -o - | ssh host 'cat > t.lockwatt'";
 
@@ -179,7 +186,7 @@ fn code_of(status: ExitStatus) -> u8 {
 
 fn record(
     args: &Args,
-    meta: Meta,
+    mut meta: Meta,
     namer: Namer,
     output: Output,
     stop: StopWhen,
@@ -187,7 +194,17 @@ fn record(
 ) -> Result<Finished> {
     let mut settings = Settings::new(meta.target.pid, meta.options.min_wait, args.hooks);
     settings.native = args.native;
+    settings.uprobes = Groups::new(&args.uprobes);
     settings.ring_bytes = args.buffer * 1024;
+    if !args.uprobes.is_empty() {
+        match measure() {
+            Ok(cost) => meta.uprobe_cost = Some(cost),
+            Err(why) => {
+                note(args, &format!("what a uprobe costs here could not be measured: {why}"));
+                meta.uprobe_cost_unknown_because = Some(why);
+            }
+        }
+    }
     let attached = match attach(&settings, &namer) {
         Ok(attached) => attached,
         Err(error) => {
@@ -227,6 +244,7 @@ fn new_meta(args: &Args, pid: Pid) -> Meta {
             min_wait: Ns(u64::try_from(args.min_wait.as_nanos()).unwrap_or(u64::MAX)),
             hooks: args.hooks.name().to_owned(),
             native: args.native,
+            uprobes: Groups::new(&args.uprobes).names(),
             ..Options::default()
         },
         ..Meta::default()

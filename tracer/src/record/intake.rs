@@ -16,6 +16,7 @@ use super::natives::Natives;
 use super::stacks::Stacks;
 use super::thread_ids::ThreadIds;
 use super::threads::Threads;
+use super::uses::Uses;
 use crate::cpython::{LockType, Namer, Seen};
 use crate::probe::{Hooks, Maps};
 use crate::trace::records::{
@@ -52,6 +53,8 @@ pub(super) struct Intake {
     pub(super) writer: Sink,
     pub(super) threads: Threads,
     pub(super) thread_ids: ThreadIds,
+    /// With `--uprobes`.
+    pub(super) uses: Uses,
     pid: Pid,
     locks: Locks,
     stacks: Stacks,
@@ -83,6 +86,7 @@ impl Intake {
             writer,
             threads: Threads::new(pid),
             thread_ids: ThreadIds::default(),
+            uses: Uses::default(),
             pid,
             locks: Locks::default(),
             stacks: Stacks::default(),
@@ -158,6 +162,19 @@ impl Intake {
             }
         }
         Taken::Recorded
+    }
+
+    /// The record says that the target replaced itself.
+    pub(super) fn is_exec(bytes: &[u8]) -> bool {
+        bytes.first_chunk().map(|bytes| u32::from_le_bytes(*bytes)) == Some(EVENT_EXEC)
+    }
+
+    /// The target is about to forget its locks (before its exec is taken in).
+    ///
+    /// # Errors
+    /// If the trace can't be written.
+    pub(super) fn keep_uses(&mut self, maps: &mut Maps) -> Result<(), WriteError> {
+        self.uses.exec(maps, &mut self.locks, &mut self.namer, &mut self.writer)
     }
 
     /// Writes a wait.
@@ -317,6 +334,8 @@ impl Intake {
             totals.stats.insert("named_as_before".to_owned(), self.locks.inherited);
         }
         self.add_spins(maps, &mut totals)?;
+        let (locks, namer, writer) = (&mut self.locks, &mut self.namer, &mut self.writer);
+        self.uses.add_to(&mut totals, maps, locks, namer, writer)?;
         if self.hooks == Hooks::Syscall {
             totals.syscalls = Some(maps.syscalls());
         }

@@ -4,6 +4,7 @@ use super::completeness::{condition_words, stacks_lost_words};
 use super::escape;
 use super::place;
 use super::text::{count, percent, plural};
+use super::uprobes::cost_words;
 use crate::analyze::{LockSummary, Site, SiteSums, Source, Summary, Sums};
 use crate::trace::records::{Class, LockRecord};
 
@@ -57,6 +58,7 @@ pub fn answer(summary: &Summary) -> String {
         ));
         lines.extend(place);
     }
+    lines.extend(cost_words(summary));
     let c = &summary.completeness;
     if c.whole() {
         let lost = stacks_lost_words(c).map_or_else(String::new, |words| format!(", {words}"));

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::escape::harmful;
 use crate::analyze::sites::rows;
 use crate::analyze::{Quantiles, Side, Site, SiteSums, StackTable, Summary, Sums};
+use crate::trace::records::UseSums;
 use crate::units::Ns;
 
 /// The report; `top` limits locks, threads, pairs and sites each, and never the sites of a lock:
@@ -39,6 +40,8 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
             "uprobes": meta.options.uprobes,
             "native": meta.options.native,
             "self_cost": summary.self_cost,
+            "uprobe_cost": meta.uprobe_cost,
+            "uprobe_cost_unknown_because": meta.uprobe_cost_unknown_because,
             "end": summary.end.as_ref().map(|end| &end.reason),
             "lockwatt": meta.lockwatt,
             "kernel": meta.kernel,
@@ -52,6 +55,8 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
         "totals": totals(summary),
         "locks": summary.locks.iter().take(top).map(|lock| {
             let mut object = sums(&lock.sums);
+            let usage = lock.usage();
+            let usage = usage.as_ref();
             object.extend(fields(json!({
                 "kind": lock.lock.kind,
                 "class": lock.lock.class,
@@ -62,6 +67,13 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
                 "p50_ns": lock.durations.at(0.5),
                 "p99_ns": lock.durations.at(0.99),
                 "energy_uj": null,
+                "acquisitions": usage.map(|one| one.acquisitions),
+                "failed_tries": usage.map(|one| one.failed),
+                "releases": usage.map(|one| one.releases),
+                "holds": usage.map(|one| one.holds),
+                "held_ns": usage.map(|one| one.held),
+                "max_held_ns": usage.map(|one| one.max_held),
+                "calls": calls(&lock.uses),
                 "waiters": lock.waiters.iter().map(|one| {
                     Value::Object(site(&summary.stacks, one.site, &one.sums))
                 }).collect::<Vec<_>>(),
@@ -107,6 +119,7 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
             object.insert("locks".to_owned(), Value::from(row.others + 1));
             Value::Object(object)
         }).collect::<Vec<_>>(),
+        "uses_elsewhere": summary.uses_elsewhere,
         "energy": {"source": "none", "quality": "none", "domains": []},
         "quantile_error": Quantiles::ERROR,
     })
@@ -214,6 +227,16 @@ fn sums(sums: &Sums) -> Map<String, Value> {
         "yielded_ns": sums.yielded,
         "max_ns": sums.max,
     }))
+}
+
+/// Calls by function; of a condition, waits and signals.
+fn calls(uses: &[UseSums]) -> Map<String, Value> {
+    let mut calls = Map::new();
+    for one in uses.iter().filter(|one| !one.is_lock()) {
+        let entry = json!({"calls": one.calls, "signals": one.releases});
+        calls.insert(one.what.clone(), entry);
+    }
+    calls
 }
 
 fn fields(value: Value) -> Map<String, Value> {

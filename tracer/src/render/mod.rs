@@ -12,3 +12,4 @@ mod rows;
 mod sites;
 mod tables;
 pub mod text;
+mod uprobes;

@@ -6,7 +6,7 @@ use super::answer::answer;
 use super::completeness::completeness;
 use super::escape;
 use super::rows::Limits;
-use super::{sites, tables};
+use super::{sites, tables, uprobes};
 use crate::analyze::{Side, Summary};
 use crate::trace::records::Class;
 use crate::units::Ns;
@@ -59,7 +59,7 @@ pub fn report(summary: &Summary, view: View) -> String {
         None => overview(&mut out, summary, view, some),
         Some(By::Lock) => {
             let whole = summary.totals.wait();
-            section(&mut out, "Locks", &tables::locks(summary.locks.iter(), whole, all));
+            section(&mut out, "Locks", &tables::locks(summary.waited_locks(), whole, all));
             lock_sites(&mut out, summary, view, EVERY);
         }
         Some(By::Thread) => {
@@ -74,6 +74,11 @@ pub fn report(summary: &Summary, view: View) -> String {
             section(&mut out, "Who waited for whom", &pairs);
         }
         Some(By::Kind) => section(&mut out, "By kind", &tables::kinds(summary, all)),
+    }
+    if !summary.meta.options.uprobes.is_empty() && matches!(view.by, None | Some(By::Lock)) {
+        let title = "Uncontended acquisitions and hold times (uprobes)";
+        let limits = if view.by.is_some() { all } else { some };
+        section(&mut out, title, &uprobes::section(summary, limits));
     }
     section(&mut out, "Completeness", &completeness(summary));
     out

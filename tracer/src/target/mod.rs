@@ -1,6 +1,7 @@
 //! The traced process, from outside: is it there, what does it map, what do its threads do?
 
 mod elf;
+mod functions;
 mod launch;
 mod memory;
 mod namespace;
@@ -8,6 +9,7 @@ mod process;
 mod threads;
 
 pub use elf::{ElfError, Image, Section, UnwindTables};
+pub use functions::{Function, Functions};
 pub use launch::{GATE, Launched, gate};
 pub use memory::Memory;
 pub use namespace::pid_namespace_level;

@@ -1,0 +1,113 @@
+//! What the opt-in uprobes saw, and what they cost.
+
+use std::cmp::Reverse;
+
+use super::answer::label;
+use super::rows::{Limits, Rows};
+use super::text::{count, percent, plural};
+use crate::analyze::Summary;
+use crate::trace::records::UseSums;
+use crate::units::Ns;
+
+/// What is said wherever figures of a recording with uprobes are shown.
+const DISTURBS: &str = "Uprobes delay whoever locks, and so take away some of the contention that \
+                        they measure: compare waits with a recording without them.";
+
+/// The section of the text report.
+pub(super) fn section(summary: &Summary, limits: Limits) -> String {
+    let mut out = locks(summary, limits);
+    let calls = calls(summary, limits);
+    if !calls.is_empty() {
+        out = out + "\n" + &calls;
+    }
+    for line in cost_words(summary) {
+        out += &format!(" {line}\n");
+    }
+    out
+}
+
+fn locks(summary: &Summary, limits: Limits) -> String {
+    let header =
+        ["kind", "lock", "acquired", "failed", "waits", "holds", "held", "mean hold", "longest"];
+    let mut rows: Vec<_> =
+        summary.locks.iter().filter_map(|lock| Some((lock, lock.usage()?))).collect();
+    rows.sort_by_key(|(lock, sums)| (Reverse((sums.held, sums.acquisitions)), lock.lock.index));
+    let mut table = Rows::new(&header, 2, limits);
+    let cells = |kind: &str, name: String, waits: Option<u64>, sums: &UseSums| {
+        let mean = sums.held.0.checked_div(sums.holds).map(Ns);
+        vec![
+            kind.to_owned(),
+            name,
+            count(sums.acquisitions),
+            count(sums.failed),
+            waits.map_or_else(|| "-".to_owned(), count),
+            count(sums.holds),
+            sums.held.to_string(),
+            mean.map_or_else(|| "-".to_owned(), |mean| mean.to_string()),
+            sums.max_held.to_string(),
+        ]
+    };
+    for (lock, sums) in &rows {
+        table.row(sums.held, || {
+            cells(lock.lock.kind.name(), label(&lock.lock), Some(lock.sums.waits), sums)
+        });
+    }
+    let elsewhere: Vec<_> = summary.uses_elsewhere.iter().filter(|one| one.is_lock()).collect();
+    for one in &elsewhere {
+        table.row(one.held, || cells(&one.what, "[other locks]".to_owned(), None, one));
+    }
+    if rows.is_empty() && elsewhere.is_empty() {
+        return String::new();
+    }
+    table.finish("lock")
+}
+
+/// Calls by function, and the locks that they were for, if that is known.
+fn calls(summary: &Summary, limits: Limits) -> String {
+    let known = summary.locks.iter().flat_map(|lock| {
+        lock.uses.iter().filter(|one| !one.is_lock()).map(move |one| (one, Some(lock)))
+    });
+    let unknown = summary.uses_elsewhere.iter().filter(|one| !one.is_lock());
+    let mut rows: Vec<_> = known.chain(unknown.map(|one| (one, None))).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    rows.sort_by_key(|(one, _)| Reverse((one.calls, one.releases)));
+    let mut table = Rows::new(&["function", "lock", "calls", "signals"], 2, limits);
+    for (one, lock) in rows {
+        table.row(Ns(0), || {
+            let name = lock.map_or_else(|| "-".to_owned(), |lock| label(&lock.lock));
+            vec![super::escape::name(&one.what), name, count(one.calls), count(one.releases)]
+        });
+    }
+    table.finish("row")
+}
+
+/// What the uprobes of a recording cost, a sentence each; none without uprobes.
+pub(super) fn cost_words(summary: &Summary) -> Vec<String> {
+    if summary.meta.options.uprobes.is_empty() {
+        return vec![];
+    }
+    let number = |name: &str| summary.self_cost.get(name).copied().unwrap_or(0);
+    let (entry, at_return) = (number("uprobe_entry_hits"), number("uprobe_return_hits"));
+    let hits = plural(entry.saturating_add(at_return), "uprobe hit");
+    let first = match &summary.meta.uprobe_cost {
+        Some(cost) => {
+            let all = Ns(number("uprobe_ns"));
+            format!(
+                "{hits} cost the target about {all} ({} of the recording's {}): {} at an entry and \
+                 {} more at a return, measured at the start.",
+                percent(all, summary.duration),
+                summary.duration,
+                cost.entry,
+                cost.at_return
+            )
+        }
+        None => {
+            let because = summary.meta.uprobe_cost_unknown_because.as_deref();
+            let because = super::text::or_unknown(because.unwrap_or_default());
+            format!("{hits}; what one costs could not be measured: {because}.")
+        }
+    };
+    vec![first, DISTURBS.to_owned()]
+}
