@@ -62,6 +62,22 @@ impl Registers {
         self.word(const { [14, 13, 12, 7, 9, 8][N] })
     }
 
+    /// Arguments 0 to 2 of the function that the task is about to enter (System V ABI), for a
+    /// program whose context is the registers.
+    #[inline(always)]
+    pub(crate) fn function_arguments(context: *const c_void) -> [u64; 3] {
+        let words = context.cast::<u64>();
+        // rdi, rsi, rdx. Volatile: one load at a variable offset of the context is refused.
+        // SAFETY: constants below the 21 words of `struct pt_regs`, which the context is.
+        unsafe {
+            [
+                words.add(14).read_volatile(),
+                words.add(13).read_volatile(),
+                words.add(12).read_volatile(),
+            ]
+        }
+    }
+
     /// User instruction pointer.
     #[inline(always)]
     pub(crate) fn ip(self) -> u64 {

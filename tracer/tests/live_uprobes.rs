@@ -206,7 +206,7 @@ fn slow_paths_of_the_interpreter_are_counted_by_lock() {
     let output = lockwatt(&["report", path(&trace)]);
     let text = String::from_utf8(output.stdout).expect("text");
     assert!(text.contains("_PyCriticalSection_BeginSlow"), "{text}");
-    assert!(text.contains("uprobe hits cost the target about"), "{text}");
+    assert!(text.contains("uprobe hits cost the target's threads about"), "{text}");
 }
 
 /// A command is hooked when its interpreter is there.

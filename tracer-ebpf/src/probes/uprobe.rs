@@ -10,11 +10,12 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::bpf_get_attach_cookie;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use aya_ebpf::macros::{map, uprobe, uretprobe};
-use aya_ebpf::maps::{HashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use tracer_common::{UprobeLoss, UprobeThread, UseKey, UseKind, UseTotals};
 
 use crate::globals::target_tgid;
+use crate::registers::Registers;
 use crate::task::now;
 
 /// Lock, thread and kind -> what the thread did with it (u: a single entry without `--uprobes`). An
@@ -25,6 +26,11 @@ static USES: HashMap<UseKey, UseTotals> = HashMap::with_max_entries(1, 0);
 /// Thread id -> the call under way that a uprobe saw begin, and hits (u: likewise).
 #[map]
 static UPROBE_THREADS: HashMap<u32, UprobeThread> = HashMap::with_max_entries(1, 0);
+
+/// Not 0: the recording is over, count nothing more. Taking probes away is slow, the kernel waits for
+/// each of them.
+#[map]
+static UPROBES_OFF: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Losses by [`UprobeLoss`]. Not atomic: of two at once on one CPU one may be missing.
 #[map]
@@ -105,13 +111,14 @@ fn lw_u_python(ctx: ProbeContext) -> u32 {
     thread.entry_hits += 1;
     // SAFETY: the helper takes the program's context.
     let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+    let [first, second, third] = Registers::function_arguments(ctx.as_ptr());
     let lock = match cookie >> 32 {
-        1 => ctx.arg::<u64>(0),
-        2 => ctx.arg::<u64>(1),
-        3 => ctx.arg::<u64>(2),
-        _ => None,
+        1 => first,
+        2 => second,
+        3 => third,
+        _ => 0,
     };
-    if let Some(totals) = uses(tid, lock.unwrap_or(0), cookie as u32) {
+    if let Some(totals) = uses(tid, lock, cookie as u32) {
         totals.calls += 1;
     }
     0
@@ -121,7 +128,7 @@ fn lw_u_python(ctx: ProbeContext) -> u32 {
 #[inline(always)]
 fn thread_of_target() -> Option<(u32, &'static mut UprobeThread)> {
     let id = bpf_get_current_pid_tgid();
-    if (id >> 32) as u32 != target_tgid() {
+    if (id >> 32) as u32 != target_tgid() || UPROBES_OFF.get(0).is_some_and(|&off| off != 0) {
         return None;
     }
     let tid = id as u32;

@@ -100,10 +100,12 @@ fn uprobes(out: &mut impl Write, pid: Pid) -> Result<()> {
     let own = pid.0 == std::process::id();
     let Ok(process) = Process::open(pid) else { return Ok(()) };
     for group in Group::ALL {
+        if own && group == Group::Cpython {
+            continue; // lockwatt is no interpreter
+        }
         let name = group.name();
         let libraries = match Library::of(&process, group) {
             Ok(libraries) => libraries,
-            Err(_) if own && group == Group::Cpython => continue, // lockwatt is none
             Err(reason) => {
                 writeln!(out, "--uprobes {name:8} nothing to hook: {reason}")?;
                 continue;

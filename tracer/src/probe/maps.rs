@@ -247,7 +247,7 @@ where
     M::try_from(map).map_err(|error| MapError { name, reason: error.to_string() })
 }
 
-fn failed(name: &'static str) -> impl Fn(aya::maps::MapError) -> MapError {
+pub(super) fn failed(name: &'static str) -> impl Fn(aya::maps::MapError) -> MapError {
     move |error| MapError { name, reason: error.to_string() }
 }
 

@@ -363,7 +363,7 @@ impl Session {
     fn close(&mut self, reason: &'static str) -> Result<Finished> {
         self.intake.refresh_threads(&mut self.maps);
         let alive = tids(self.pid).unwrap_or_default();
-        drop(self.loaded.take());
+        self.drop_programs();
         let end = monotonic_now();
         if let Some(mut ring) = self.ring.take() {
             self.drain(&mut ring)?;
@@ -386,9 +386,19 @@ impl Session {
         Ok(Finished { reason, meta: self.meta.clone(), totals, duration: end.since(self.start) })
     }
 
+    /// Detaches everything. The uprobes, which take seconds, stop counting at once.
+    fn drop_programs(&mut self) {
+        if let Some(loaded) = &mut self.loaded {
+            // Refused, what they still count is in the trace: no harm.
+            let _ = self.maps.uprobes.stop();
+            self.uprobes.leave(loaded.ebpf_mut());
+        }
+        drop(self.loaded.take());
+    }
+
     /// After a failed write: detaches, and leaves a file with everything that still fits.
     fn salvage(&mut self) {
-        drop(self.loaded.take());
+        self.drop_programs();
         let end = End { at: monotonic_now(), reason: "write_failed".to_owned() };
         // The first failure is the one to report, and the file is readable either way.
         let _ = self.intake.writer.rescue(&end);

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use super::answer::label;
 use super::rows::{Limits, Rows};
-use super::text::{count, percent, plural};
+use super::text::{count, plural};
 use crate::analyze::Summary;
 use crate::trace::records::UseSums;
 use crate::units::Ns;
@@ -73,14 +73,20 @@ fn calls(summary: &Summary, limits: Limits) -> String {
         return String::new();
     }
     rows.sort_by_key(|(one, _)| Reverse((one.calls, one.releases)));
-    let mut table = Rows::new(&["function", "lock", "calls", "signals"], 2, limits);
-    for (one, lock) in rows {
+    let all = Limits { top: usize::MAX, ..limits };
+    let mut table = Rows::new(&["function", "lock", "calls", "signals"], 2, all);
+    let more = rows.len().saturating_sub(limits.top);
+    for (one, lock) in rows.into_iter().take(limits.top) {
         table.row(Ns(0), || {
             let name = lock.map_or_else(|| "-".to_owned(), |lock| label(&lock.lock));
             vec![super::escape::name(&one.what), name, count(one.calls), count(one.releases)]
         });
     }
-    table.finish("row")
+    let mut out = table.finish("row");
+    if more > 0 {
+        out += &format!(" and {} with fewer calls; --top shows more\n", plural(more as u64, "row"));
+    }
+    out
 }
 
 /// What the uprobes of a recording cost, a sentence each; none without uprobes.
@@ -95,12 +101,9 @@ pub(super) fn cost_words(summary: &Summary) -> Vec<String> {
         Some(cost) => {
             let all = Ns(number("uprobe_ns"));
             format!(
-                "{hits} cost the target about {all} ({} of the recording's {}): {} at an entry and \
-                 {} more at a return, measured at the start.",
-                percent(all, summary.duration),
-                summary.duration,
-                cost.entry,
-                cost.at_return
+                "{hits} cost the target's threads about {all} together in {}: {} each at an entry \
+                 and {} more at a return, measured at the start.",
+                summary.duration, cost.entry, cost.at_return
             )
         }
         None => {

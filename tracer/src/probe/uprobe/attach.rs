@@ -5,10 +5,12 @@ use std::num::NonZeroU32;
 use std::path::Path;
 
 use aya::Ebpf;
-use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope};
+use aya::programs::uprobe::{
+    UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeLinkId, UProbeScope,
+};
 use aya::programs::{Program, ProgramError, UProbe};
 
-use super::table::{Group, Groups, Probed};
+use super::table::{AT_RETURN, Group, Groups, Probed};
 use crate::probe::load::refusal;
 use crate::target::{Function, Functions, MappedFile, Process};
 use crate::trace::records::ProgramState;
@@ -74,7 +76,10 @@ impl Library {
             Ok(functions) => Ok(Self { file, functions }),
             Err(error) => Err(error.to_string()),
         };
-        let libraries: Vec<_> = files.into_iter().map(read).collect::<Result<_, _>>()?;
+        let mut libraries: Vec<_> = files.into_iter().map(read).collect::<Result<_, _>>()?;
+        if libraries.iter().any(|library| library.hooked() > 0) {
+            libraries.retain(|library| library.hooked() > 0);
+        }
         match (group, libraries.is_empty()) {
             (_, false) => Ok(libraries),
             (Group::Pthread, true) => Err("the process maps no glibc".to_owned()),
@@ -199,14 +204,26 @@ impl Uprobes {
         Ok(())
     }
 
-    /// Takes all of them away.
+    /// Takes all of them away: those at returns first, since a return without its entry would count
+    /// as a loss. The kernel takes some 70 ms for each.
     pub fn detach(&mut self, ebpf: &mut Ebpf) {
-        for (name, link) in self.links.drain(..) {
-            if let Ok(program) = program(ebpf, name) {
-                // The process may be gone, and they with it.
-                let _ = program.detach(link);
-            }
+        drop(self.take(ebpf));
+    }
+
+    /// Does the same in the background; what the probes count must have been stopped. The end of
+    /// this process waits for it.
+    pub fn leave(&mut self, ebpf: &mut Ebpf) {
+        let links = self.take(ebpf);
+        if !links.is_empty() {
+            std::thread::spawn(move || drop(links));
         }
+    }
+
+    fn take(&mut self, ebpf: &mut Ebpf) -> Vec<UProbeLink> {
+        let (returns, entries): (Vec<_>, Vec<_>) =
+            self.links.drain(..).partition(|&(name, _)| name == AT_RETURN);
+        let all = returns.into_iter().chain(entries);
+        all.filter_map(|(name, link)| program(ebpf, name).ok()?.take_link(link).ok()).collect()
     }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use aya::Ebpf;
-use aya::maps::{HashMap, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use tracer_common::{UprobeLoss, UprobeThread, UseKey, UseTotals};
 
-use crate::probe::maps::{MapError, sum, take};
+use crate::probe::maps::{MapError, failed, sum, take};
 use crate::units::Tid;
 
 /// What the uprobes count.
@@ -14,6 +14,7 @@ pub struct UprobeMaps {
     uses: HashMap<MapData, UseKey, UseTotals>,
     threads: HashMap<MapData, u32, UprobeThread>,
     losses: PerCpuArray<MapData, u64>,
+    off: Array<MapData, u32>,
 }
 
 impl UprobeMaps {
@@ -22,7 +23,16 @@ impl UprobeMaps {
             uses: take(ebpf, "USES")?,
             threads: take(ebpf, "UPROBE_THREADS")?,
             losses: take(ebpf, "UPROBE_LOSSES")?,
+            off: take(ebpf, "UPROBES_OFF")?,
         })
+    }
+
+    /// Counts nothing more.
+    ///
+    /// # Errors
+    /// If the kernel refuses (it has no reason to).
+    pub fn stop(&mut self) -> Result<(), MapError> {
+        self.off.set(0, 1, 0).map_err(failed("UPROBES_OFF"))
     }
 
     /// What each thread did with each lock.

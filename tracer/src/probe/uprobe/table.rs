@@ -111,7 +111,8 @@ impl LockArgument {
     }
 }
 
-const AT_RETURN: &str = "lw_u_return";
+/// The program at every return.
+pub(super) const AT_RETURN: &str = "lw_u_return";
 
 const LOCKING: [(&str, &[&str]); 4] = [
     (
@@ -158,15 +159,14 @@ const CPYTHON: [(&str, UseKind, LockArgument); 7] = [
     ("_PyCriticalSection_BeginSlow", UseKind::CriticalSection, LockArgument::SecondOrThird),
 ];
 
-/// The table is in the order in which probes are attached: an unlock is of use only once locking is
-/// seen, and a return once the entry is.
+/// In the order in which probes are attached: a hold that is seen to begin is also seen to end.
 fn pthread() -> Vec<Probed> {
     let of = |(entry, functions): &(&'static str, &'static [&'static str]), at_return| {
         let entry = *entry;
         functions.iter().map(move |function| Probed { function, entry, at_return, python: None })
     };
     let locking = LOCKING.iter().flat_map(|row| of(row, Some(AT_RETURN)));
-    locking.chain(RELEASING.iter().flat_map(|row| of(row, None))).collect()
+    RELEASING.iter().flat_map(|row| of(row, None)).chain(locking).collect()
 }
 
 fn python(function: &'static str, kind: UseKind, argument: LockArgument) -> Probed {
