@@ -62,6 +62,10 @@ fn a_refused_required_program_is_named_with_its_hook() {
 fn every_uprobe_loads_and_attaches_here() {
     let _alone = live::alone();
     let own = Pid(std::process::id());
+    // First, on functions that are not hooked yet.
+    let cost = measure().expect("can be measured");
+    println!("a hit costs {} at an entry, {} more at a return", cost.entry, cost.at_return);
+    assert!(cost.entry > cost.without, "{cost:?}");
     let groups = Groups::new(&[Group::Pthread]);
     let settings = Settings { uprobes: groups, ..Settings::new(own, Ns(0), Hooks::Sched) };
     let (mut loaded, _) =
@@ -74,9 +78,6 @@ fn every_uprobe_loads_and_attaches_here() {
     for state in states.iter().filter(|state| !state.attached) {
         assert!(state.hook.contains("clock"), "{state:?}");
     }
-    let cost = measure().expect("can be measured");
-    println!("a hit costs {} at an entry, {} more at a return", cost.entry, cost.at_return);
-    assert!(cost.entry > cost.without, "{cost:?}");
     uprobes.detach(loaded.ebpf_mut());
 }
 

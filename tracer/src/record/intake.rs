@@ -174,7 +174,7 @@ impl Intake {
     /// # Errors
     /// If the trace can't be written.
     pub(super) fn keep_uses(&mut self, maps: &mut Maps) -> Result<(), WriteError> {
-        self.uses.exec(maps, &mut self.locks, &mut self.namer, &mut self.writer)
+        self.uses.exec(maps, &self.locks, &mut self.writer)
     }
 
     /// Writes a wait.

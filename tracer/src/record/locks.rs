@@ -127,6 +127,11 @@ impl Locks {
         self.of_wait(&seen, namer, |namer| namer.name(&seen))
     }
 
+    /// The latest lock that was seen at an address.
+    pub(super) fn known_at(&self, address: u64) -> Option<LockIndex> {
+        self.by_address.get(&Address(address)).copied()
+    }
+
     /// A lock that was used, of which only address and kind are known: what waits for it, if there
     /// were any, say more.
     pub(super) fn of_use(
@@ -135,7 +140,7 @@ impl Locks {
         address: u64,
         namer: &mut Namer,
     ) -> (LockIndex, Option<LockRecord>) {
-        if let Some(&index) = self.by_address.get(&Address(address)) {
+        if let Some(index) = self.known_at(address) {
             return (index, None);
         }
         let shape = match what {
@@ -159,9 +164,13 @@ impl Locks {
                         _ => (Kind::PthreadCond, Class::Idle, "condition variable"),
                     };
                     let at = Address(address);
-                    LockName { kind, class, address: at, lock: at, name: name.to_owned() }
+                    let name = of_gil(name, address, namer);
+                    LockName { kind, class, address: at, lock: at, name }
                 }
-                _ => namer.name(&seen),
+                _ => {
+                    let plain = namer.name(&seen);
+                    LockName { name: of_gil(&plain.name, address, namer), ..plain }
+                }
             },
             namer,
         )
@@ -210,4 +219,14 @@ impl Locks {
         let record = LockRecord { index, kind, class, address, lock, name, shape: sight.shape };
         (index, Some(record))
     }
+}
+
+/// A part of the GIL says so: `mutex of the GIL`.
+fn of_gil(name: &str, address: u64, namer: &Namer) -> String {
+    let inside = namer.interpreter().is_some_and(|python| {
+        let config = python.kernel_config();
+        let span = u64::from(config.gil_cond)..u64::from(config.gil_end);
+        python.gils.iter().any(|gil| span.contains(&address.wrapping_sub(gil.0)))
+    });
+    if inside { format!("{name} of the GIL") } else { name.to_owned() }
 }

@@ -307,6 +307,7 @@ impl Session {
                 target.python = version.map(|version| version.to_string());
                 target.unnamed_because = Some(why.to_string());
                 self.lookout = None;
+                self.attach_uprobes(&process);
             }
             Detected::NotCPython => {
                 target.python = None;

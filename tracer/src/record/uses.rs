@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use rustc_hash::FxHashMap;
 use tracer_common::{UseKind, UseTotals};
 
 use super::intake::Sink;
@@ -57,8 +56,7 @@ impl Uses {
     pub(super) fn exec(
         &mut self,
         maps: &mut Maps,
-        locks: &mut Locks,
-        namer: &mut Namer,
+        locks: &Locks,
         writer: &mut Sink,
     ) -> Result<(), WriteError> {
         if !self.wanted {
@@ -70,7 +68,9 @@ impl Uses {
             maps.uprobes.remove_use(&key);
         }
         let mut past = std::mem::take(&mut self.past);
-        by_lock(all, &mut past, locks, namer, writer)?;
+        // The memory that would tell more is gone already.
+        let known = |_, address, _: &mut Sink| Ok(locks.known_at(address));
+        by_lock(all, &mut past, writer, known)?;
         self.past = past;
         Ok(())
     }
@@ -92,7 +92,12 @@ impl Uses {
             add(all.entry((key.what, key.lock)).or_default(), &totals);
         }
         let mut sums = self.past.clone();
-        by_lock(all, &mut sums, locks, namer, writer)?;
+        let named = |kind, address, writer: &mut Sink| {
+            let (index, new) = locks.of_use(kind, address, namer);
+            new.map_or(Ok(()), |record| writer.lock(record))?;
+            Ok(Some(index))
+        };
+        by_lock(all, &mut sums, writer, named)?;
         totals.uses = sums
             .into_iter()
             .map(|((what, lock), sums)| {
@@ -122,23 +127,14 @@ impl Uses {
 fn by_lock(
     all: BTreeMap<(u32, u64), UseSums>,
     sums: &mut BTreeMap<(u32, Option<LockIndex>), UseSums>,
-    locks: &mut Locks,
-    namer: &mut Namer,
     writer: &mut Sink,
+    mut name: impl FnMut(UseKind, u64, &mut Sink) -> Result<Option<LockIndex>, WriteError>,
 ) -> Result<(), WriteError> {
-    let mut known: FxHashMap<u64, LockIndex> = FxHashMap::default();
     for ((what, address), one) in all {
-        let room = sums.len() < MAX_LOCKS || known.contains_key(&address);
+        let room = sums.len() < MAX_LOCKS;
         let kind = UseKind::from_u32(what).filter(|_| address != 0 && room);
         let lock = match kind {
-            Some(kind) => {
-                let (index, new) = locks.of_use(kind, address, namer);
-                if let Some(record) = new {
-                    writer.lock(record)?;
-                }
-                known.insert(address, index);
-                Some(index)
-            }
+            Some(kind) => name(kind, address, writer)?,
             None => None,
         };
         let entry = sums.entry((what, lock)).or_default();

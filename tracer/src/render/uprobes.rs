@@ -94,6 +94,9 @@ pub(super) fn cost_words(summary: &Summary) -> Vec<String> {
     if summary.meta.options.uprobes.is_empty() {
         return vec![];
     }
+    if !summary.meta.programs.iter().any(|program| program.is_uprobe() && program.attached) {
+        return vec!["No uprobe was attached: no interpreter was found, or see `not attached` in the report.".to_owned()];
+    }
     let number = |name: &str| summary.self_cost.get(name).copied().unwrap_or(0);
     let (entry, at_return) = (number("uprobe_entry_hits"), number("uprobe_return_hits"));
     let hits = plural(entry.saturating_add(at_return), "uprobe hit");
