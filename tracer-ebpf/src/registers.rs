@@ -78,6 +78,25 @@ impl Registers {
         }
     }
 
+    /// A general register by its position in `struct pt_regs` (r15 is 0, rdi 14), for a program
+    /// whose context is the registers.
+    #[inline(always)]
+    pub(crate) fn by_number(context: *const c_void, number: u64) -> Option<u64> {
+        let words = context.cast::<u64>();
+        let mut found = None;
+        let mut n = 0;
+        while n < 15 {
+            // SAFETY: a constant below the 21 words of `struct pt_regs` once the loop is unrolled;
+            // volatile so that it is not made one load at a variable offset, which is refused.
+            let value = unsafe { words.add(n).read_volatile() };
+            if number == n as u64 {
+                found = Some(value);
+            }
+            n += 1;
+        }
+        found
+    }
+
     /// User instruction pointer.
     #[inline(always)]
     pub(crate) fn ip(self) -> u64 {

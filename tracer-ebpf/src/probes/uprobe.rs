@@ -1,7 +1,7 @@
 //! `--uprobes`: what libc's lock functions and the interpreter's slow paths are called for.
 //!
 //! Attached only on request. Every hit is an exception in the traced thread, which costs
-//! microseconds and takes away some of the contention (docs/hooks.md).
+//! microseconds and changes the contention (docs/hooks.md).
 //!
 //! A uprobe's program runs in the traced thread, which may be preempted in it: so what must be exact
 //! is kept per thread, and has one writer.
@@ -122,6 +122,37 @@ fn lw_u_python(ctx: ProbeContext) -> u32 {
         totals.calls += 1;
     }
     0
+}
+
+/// A USDT probe of libc says that a lock was taken. Which kind of lock, and which register has it,
+/// says the cookie ([`UseKind::cookie`], with the register's number).
+#[uprobe]
+fn lw_u_acquired(ctx: ProbeContext) -> u32 {
+    let Some((tid, lock, what)) = usdt(&ctx) else { return 0 };
+    acquired(tid, lock, what);
+    0
+}
+
+/// A USDT probe of libc says that a lock is let go.
+#[uprobe]
+fn lw_u_released(ctx: ProbeContext) -> u32 {
+    let Some((tid, lock, what)) = usdt(&ctx) else { return 0 };
+    if what == UseKind::Mutex as u32 {
+        release(tid, lock, UseKind::Mutex);
+    } else {
+        release(tid, lock, UseKind::Rwlock);
+    }
+    0
+}
+
+#[inline(always)]
+fn usdt(ctx: &ProbeContext) -> Option<(u32, u64, u32)> {
+    let (tid, thread) = thread_of_target()?;
+    thread.entry_hits += 1;
+    // SAFETY: the helper takes the program's context.
+    let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+    let register = (cookie >> 32).wrapping_sub(1);
+    Some((tid, Registers::by_number(ctx.as_ptr(), register)?, cookie as u32))
 }
 
 /// The current thread's id and state, if it is one of the target's.

@@ -9,6 +9,7 @@ use crate::fault::Fault;
 use crate::kernel::{self, Privileges, btf};
 use crate::probe::{Group, Hooks, Library, ProgramSpec, Role, Settings, load, measure};
 use crate::render::escape;
+use crate::render::text::plural;
 use crate::target::Process;
 use crate::trace::records::ProgramState;
 use crate::units::{Ns, Pid};
@@ -114,15 +115,14 @@ fn uprobes(out: &mut impl Write, pid: Pid) -> Result<()> {
         let missing = Library::missing(&libraries, group);
         for library in &libraries {
             let path = escape::whole(&library.path().to_string_lossy());
-            let (hooked, locks) = (library.hooked(), library.lock_usdt());
-            let s = if hooked == 1 { "" } else { "s" };
-            writeln!(out, "--uprobes {name:8} {hooked} function{s} of {path}")?;
-            if group == Group::Pthread {
-                let probes = match locks.as_slice() {
-                    [] => "no USDT probes of locks".to_owned(),
-                    names => format!("USDT probes, not used: {}", escape::whole(&names.join(" "))),
-                };
-                writeln!(out, "{:18} {probes}", "")?;
+            let (n, what) = match group {
+                Group::Usdt => (library.hooked_usdt(), "USDT probe"),
+                Group::Pthread | Group::Cpython => (library.hooked(), "function"),
+            };
+            writeln!(out, "--uprobes {name:8} {} of {path}", plural(n as u64, what))?;
+            if group == Group::Usdt && n > 0 {
+                let names = escape::whole(&library.lock_usdt().join(" "));
+                writeln!(out, "{:18} it has: {names}", "")?;
             }
         }
         if !missing.is_empty() {

@@ -51,9 +51,9 @@ pub(super) struct Args {
     #[arg(long)]
     native: bool,
 
-    /// Also probe libc's locks (`pthread`) and the interpreter's slow paths (`cpython`): uncontended
-    /// acquisitions and hold times. Each hit costs the target microseconds and takes away some of
-    /// the contention; what it came to is in the summary
+    /// Also probe libc's locks (`pthread`, or `usdt`) and the interpreter's slow paths (`cpython`): uncontended
+    /// acquisitions and hold times. Each hit costs the target microseconds, and so changes the
+    /// contention that is measured; what it came to is in the summary
     #[arg(long, value_enum, value_name = "GROUPS", value_delimiter = ',')]
     uprobes: Vec<Group>,
 
@@ -90,6 +90,11 @@ fn buffer_kib(text: &str) -> Result<u32, String> {
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> ExitCode {
+    if Groups::new(&args.uprobes).overlap() {
+        let words =
+            "--uprobes pthread and usdt would count the same acquisitions: give one of them";
+        return fault::report(&Fault::Usage(words.to_owned()).into());
+    }
     match args.pid {
         Some(pid) => match record_process(args, Pid(pid)) {
             Ok(()) => ExitCode::from(fault::DONE),

@@ -10,8 +10,8 @@ use crate::trace::records::UseSums;
 use crate::units::Ns;
 
 /// What is said wherever figures of a recording with uprobes are shown.
-const DISTURBS: &str = "Uprobes delay whoever locks, and so take away some of the contention that \
-                        they measure: compare waits with a recording without them.";
+const DISTURBS: &str = "Uprobes delay whoever locks, and so change the contention that they measure: \
+                        the waits of a recording without them are others.";
 
 /// The section of the text report.
 pub(super) fn section(summary: &Summary, limits: Limits) -> String {

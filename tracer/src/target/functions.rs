@@ -6,7 +6,7 @@ use std::fs::File;
 use object::elf::{PT_LOAD, PT_NOTE, STT_FUNC};
 use object::read::ReadCache;
 use object::read::elf::{ProgramHeader, SectionHeader, Sym, SymbolTable};
-use object::{Endianness, elf};
+use object::{Endianness, Object, ObjectSection, elf};
 
 use super::elf::{Elf, ElfError, open, parse};
 use super::process::MappedFile;
@@ -20,12 +20,27 @@ pub struct Function {
     pub offset: u64,
 }
 
+/// A USDT probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Usdt {
+    /// Who put it there: `libc`.
+    pub provider: String,
+    /// Its name: `mutex_acquired`.
+    pub name: String,
+    /// Where its arguments are: `8@%rdi`.
+    pub arguments: String,
+    /// Where it is in the file.
+    pub offset: u64,
+    /// It is passed over unless a counter in the process is raised.
+    pub guarded: bool,
+}
+
 /// The functions of a file, by their names in the source.
 #[derive(Clone, Debug, Default)]
 pub struct Functions {
     by_name: BTreeMap<String, Vec<Function>>,
-    /// Providers and names of its USDT probes.
-    pub usdt: Vec<(String, String)>,
+    /// Its USDT probes.
+    pub usdt: Vec<Usdt>,
 }
 
 type Symbols<'a> = SymbolTable<'a, elf::FileHeader64<Endianness>, &'a ReadCache<File>>;
@@ -116,7 +131,7 @@ fn file_offset(elf: &Elf<'_>, address: u64) -> Option<u64> {
 
 /// `.note.stapsdt` (<https://sourceware.org/systemtap/wiki/UserSpaceProbeImplementation>): three
 /// addresses, then provider, name and arguments, each ended by a zero.
-fn usdt(elf: &Elf<'_>) -> Vec<(String, String)> {
+fn usdt(elf: &Elf<'_>) -> Vec<Usdt> {
     const TYPE_STAPSDT: u32 = 3;
     let endian = elf.endian();
     let mut probes = Vec::new();
@@ -131,11 +146,19 @@ fn usdt(elf: &Elf<'_>) -> Vec<(String, String)> {
             if note.name() != b"stapsdt" || note.n_type(endian) != TYPE_STAPSDT {
                 continue;
             }
-            let Some(words) = note.desc().get(24..) else { continue };
+            let Some((addresses, words)) = note.desc().split_at_checked(24) else { continue };
+            let mut addresses = addresses.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b));
+            let mut address = || addresses.next().unwrap_or_default();
+            let (location, base, semaphore) = (address(), address(), address());
             let mut words = words.split(|&byte| byte == 0);
             let mut word =
                 || String::from_utf8_lossy(words.next().unwrap_or_default()).into_owned();
-            let probe = (word(), word());
+            let (provider, name, arguments) = (word(), word(), word());
+            // A file that was prelinked has moved since the note was written.
+            let moved =
+                elf.section_by_name(".stapsdt.base").map_or(0, |s| s.address().wrapping_sub(base));
+            let Some(offset) = file_offset(elf, location.wrapping_add(moved)) else { continue };
+            let probe = Usdt { provider, name, arguments, offset, guarded: semaphore != 0 };
             if !probes.contains(&probe) {
                 probes.push(probe);
             }

@@ -9,7 +9,7 @@ mod process;
 mod threads;
 
 pub use elf::{ElfError, Image, Section, UnwindTables};
-pub use functions::{Function, Functions};
+pub use functions::{Function, Functions, Usdt};
 pub use launch::{GATE, Launched, gate};
 pub use memory::Memory;
 pub use namespace::pid_namespace_level;

@@ -10,9 +10,9 @@ use aya::programs::uprobe::{
 };
 use aya::programs::{Program, ProgramError, UProbe};
 
-use super::table::{AT_RETURN, Group, Groups, Probed};
+use super::table::{AT_RETURN, Group, Groups, Probed, USDT, usdt_register};
 use crate::probe::load::refusal;
-use crate::target::{Function, Functions, MappedFile, Process};
+use crate::target::{Function, Functions, MappedFile, Process, Usdt};
 use crate::trace::records::ProgramState;
 use crate::units::Pid;
 
@@ -42,12 +42,25 @@ impl Library {
         self.functions.count()
     }
 
+    /// How many USDT probes there are to hook.
+    #[must_use]
+    pub fn hooked_usdt(&self) -> usize {
+        USDT.iter().map(|&(name, ..)| self.usdt(name).count()).sum()
+    }
+
+    fn usdt(&self, name: &str) -> impl Iterator<Item = &Usdt> {
+        let usdt = self.functions.usdt.iter();
+        usdt.filter(move |probe| probe.provider == "libc" && probe.name == name)
+    }
+
     /// Names of its USDT probes that are about locks. (Debian's glibc has none of any kind.)
     #[must_use]
     pub fn lock_usdt(&self) -> Vec<&str> {
         let about = ["mutex_", "rwlock_", "rdlock_", "wrlock_", "cond_", "sem_", "lll_"];
         let lock = |name: &str| about.iter().any(|start| name.starts_with(start));
-        let names = self.functions.usdt.iter().map(|(_, name)| name.as_str());
+        let mut names: Vec<_> = self.functions.usdt.iter().map(|u| u.name.as_str()).collect();
+        names.dedup();
+        let names = names.into_iter();
         names.filter(|name| lock(name)).collect()
     }
 
@@ -66,7 +79,7 @@ impl Library {
     pub fn of(process: &Process, group: Group) -> Result<Vec<Self>, String> {
         let wanted: Vec<_> = group.probes().iter().map(|probed| probed.function).collect();
         let mut files = match group {
-            Group::Pthread => process.mapped_files(is_glibc),
+            Group::Pthread | Group::Usdt => process.mapped_files(is_glibc),
             Group::Cpython => process.interpreter_candidates(),
         }
         .map_err(|error| error.to_string())?;
@@ -77,12 +90,13 @@ impl Library {
             Err(error) => Err(error.to_string()),
         };
         let mut libraries: Vec<_> = files.into_iter().map(read).collect::<Result<_, _>>()?;
-        if libraries.iter().any(|library| library.hooked() > 0) {
-            libraries.retain(|library| library.hooked() > 0);
+        let any = |library: &Self| library.hooked() > 0 || library.hooked_usdt() > 0;
+        if libraries.iter().any(any) {
+            libraries.retain(any);
         }
         match (group, libraries.is_empty()) {
             (_, false) => Ok(libraries),
-            (Group::Pthread, true) => Err("the process maps no glibc".to_owned()),
+            (Group::Pthread | Group::Usdt, true) => Err("the process maps no glibc".to_owned()),
             (Group::Cpython, true) => Err("the process maps no interpreter".to_owned()),
         }
     }
@@ -121,6 +135,9 @@ impl Uprobes {
         let mut states = Vec::new();
         for group in groups.iter() {
             let libraries = Library::of(process, group);
+            if group == Group::Usdt {
+                self.usdt(ebpf, process.pid, libraries.as_deref(), &mut states);
+            }
             for probed in group.probes() {
                 let found = libraries.as_ref().map(|all| find(all, &probed));
                 let found = match found {
@@ -178,6 +195,46 @@ impl Uprobes {
         }
     }
 
+    /// Hooks libc's USDT probes.
+    fn usdt(
+        &mut self,
+        ebpf: &mut Ebpf,
+        pid: Pid,
+        libraries: Result<&[Library], &String>,
+        states: &mut Vec<ProgramState>,
+    ) {
+        let libraries = match libraries {
+            Ok(libraries) => libraries,
+            Err(reason) => {
+                return states.push(state("lw_u_acquired", "uprobe/usdt", Some(reason.clone())));
+            }
+        };
+        for (name, program, kind) in USDT {
+            let all = || libraries.iter().flat_map(|l| l.usdt(name).map(move |probe| (l, probe)));
+            if all().next().is_none() {
+                let reason = "the process's libc has no such USDT probe".to_owned();
+                states.push(state(program, &format!("uprobe/usdt:{name}"), Some(reason)));
+            }
+            for (library, probe) in all() {
+                let hook = format!(
+                    "uprobe/usdt:{name}+{:#x} ({})",
+                    probe.offset,
+                    file_name(library.path())
+                );
+                let reason = match usdt_register(&probe.arguments) {
+                    _ if probe.guarded => Err("it is guarded by a counter".to_owned()),
+                    None => Err(format!("its argument is not in a register: {}", probe.arguments)),
+                    register => {
+                        let cookie = Some(kind.cookie(register));
+                        let place = (library.file.open.as_path(), probe.offset, cookie);
+                        self.one(ebpf, program, pid, place)
+                    }
+                };
+                states.push(state(program, &hook, reason.err()));
+            }
+        }
+    }
+
     /// Loads a program if it is not loaded yet, and attaches it.
     pub(super) fn one(
         &mut self,
@@ -205,7 +262,7 @@ impl Uprobes {
     }
 
     /// Takes all of them away: those at returns first, since a return without its entry would count
-    /// as a loss. The kernel takes some 70 ms for each.
+    /// as a loss. The kernel takes some 100 ms for each.
     pub fn detach(&mut self, ebpf: &mut Ebpf) {
         drop(self.take(ebpf));
     }

@@ -9,11 +9,14 @@ pub enum Group {
     Pthread,
     /// The interpreter's slow paths: calls only.
     Cpython,
+    /// Mutexes and read-write locks by the USDT probes of libc, if it has them: half the cost of
+    /// `pthread`, without tries, semaphores and conditions.
+    Usdt,
 }
 
 impl Group {
-    /// Both, in the order in which they are attached.
-    pub const ALL: [Self; 2] = [Self::Pthread, Self::Cpython];
+    /// All, in the order in which they are attached.
+    pub const ALL: [Self; 3] = [Self::Pthread, Self::Cpython, Self::Usdt];
 
     /// The name in options, traces and reports.
     #[must_use]
@@ -21,12 +24,14 @@ impl Group {
         match self {
             Self::Pthread => "pthread",
             Self::Cpython => "cpython",
+            Self::Usdt => "usdt",
         }
     }
 
     pub(super) fn probes(self) -> Vec<Probed> {
         match self {
             Self::Pthread => pthread(),
+            Self::Usdt => vec![],
             Self::Cpython => CPYTHON.iter().map(|&(f, kind, at)| python(f, kind, at)).collect(),
         }
     }
@@ -37,6 +42,7 @@ impl Group {
 pub struct Groups {
     pthread: bool,
     cpython: bool,
+    usdt: bool,
 }
 
 impl Groups {
@@ -46,6 +52,7 @@ impl Groups {
         Self {
             pthread: groups.contains(&Group::Pthread),
             cpython: groups.contains(&Group::Cpython),
+            usdt: groups.contains(&Group::Usdt),
         }
     }
 
@@ -67,7 +74,14 @@ impl Groups {
         Group::ALL.into_iter().filter(move |group| match group {
             Group::Pthread => self.pthread,
             Group::Cpython => self.cpython,
+            Group::Usdt => self.usdt,
         })
+    }
+
+    /// Two of them would count the same acquisitions.
+    #[must_use]
+    pub fn overlap(self) -> bool {
+        self.pthread && self.usdt
     }
 
     /// There is none.
@@ -159,6 +173,27 @@ const CPYTHON: [(&str, UseKind, LockArgument); 7] = [
     ("_PyCriticalSection_BeginSlow", UseKind::CriticalSection, LockArgument::SecondOrThird),
 ];
 
+/// libc's USDT probes (`LIBC_PROBE` in glibc's `nptl`): name, program, kind of lock. Those of
+/// releases come first, as below.
+pub(super) const USDT: [(&str, &str, UseKind); 6] = [
+    ("mutex_release", "lw_u_released", UseKind::Mutex),
+    ("rwlock_unlock", "lw_u_released", UseKind::Rwlock),
+    ("mutex_acquired", "lw_u_acquired", UseKind::Mutex),
+    ("mutex_timedlock_acquired", "lw_u_acquired", UseKind::Mutex),
+    ("rdlock_acquire_read", "lw_u_acquired", UseKind::Rwlock),
+    ("wrlock_acquire_write", "lw_u_acquired", UseKind::Rwlock),
+];
+
+/// The register that the only argument of a USDT probe is in, as its position in `struct pt_regs`.
+pub(super) fn usdt_register(arguments: &str) -> Option<u32> {
+    let name = arguments.strip_prefix("8@%")?;
+    let names = [
+        "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx",
+        "rsi", "rdi",
+    ];
+    names.iter().position(|&one| one == name).and_then(|n| u32::try_from(n).ok())
+}
+
 /// In the order in which probes are attached: a hold that is seen to begin is also seen to end.
 fn pthread() -> Vec<Probed> {
     let of = |(entry, functions): &(&'static str, &'static [&'static str]), at_return| {
@@ -180,7 +215,7 @@ mod tests {
     #[test]
     fn groups_go_by_their_names() {
         let both = Groups::new(&Group::ALL);
-        assert_eq!(both.names(), ["pthread", "cpython"]);
+        assert_eq!(both.names(), ["pthread", "cpython", "usdt"]);
         assert_eq!(Groups::named(&both.names()), both);
         assert!(Groups::named(&["other".to_owned()]).is_empty());
     }
@@ -193,6 +228,15 @@ mod tests {
         assert_eq!(second.number(true, Some(14)), None);
         assert_eq!(second.number(false, None), None);
         assert_eq!(LockArgument::None.number(false, Some(14)), None);
+    }
+
+    #[test]
+    fn a_usdt_argument_is_found_if_a_register_has_it() {
+        assert_eq!(usdt_register("8@%rdi"), Some(14));
+        assert_eq!(usdt_register("8@%rbx"), Some(5));
+        for other in ["8@8(%rsp)", "-4@%eax", "8@%rdi 8@%rsi", "8@%xmm0", "", "8@$7"] {
+            assert_eq!(usdt_register(other), None, "{other}");
+        }
     }
 
     #[test]
