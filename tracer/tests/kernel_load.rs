@@ -68,7 +68,7 @@ fn every_uprobe_loads_and_attaches_here() {
     assert!(cost.entry > cost.without, "{cost:?}");
     let groups = Groups::new(&[Group::Pthread]);
     let settings = Settings { uprobes: groups, ..Settings::new(own, Ns(0), Hooks::Sched) };
-    let (mut loaded, _) =
+    let (mut loaded, _maps) =
         load(&settings).expect("maps").attach(|_| Ok::<(), LoadError>(())).expect("attaches");
     let process = Process::open(own).expect("alive");
     let mut uprobes = Uprobes::default();

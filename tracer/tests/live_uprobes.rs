@@ -282,6 +282,34 @@ for _ in range(500):
     assert!(acquired > 1_000, "{acquired}");
 }
 
+/// Uses before and after an exec are of different locks, whatever their addresses, and each is counted
+/// once.
+#[test]
+fn an_exec_begins_other_locks() {
+    let _alone = live::alone();
+    let folder = tempfile::tempdir().expect("a folder");
+    let library = compile(folder.path());
+    let (trace, script) = (folder.path().join("t.lockwatt"), folder.path().join("spam.py"));
+    let program = "
+import ctypes, os, sys, time
+time.sleep(1)
+ctypes.CDLL('LIBRARY').spam_quick(5000)
+time.sleep(1.5)
+if len(sys.argv) < 2: os.execv(sys.executable, [sys.executable, sys.argv[0], 'again'])
+";
+    std::fs::write(&script, program.replace("LIBRARY", path(&library))).expect("written");
+    let python = live::python("3.11");
+    let arguments = ["record", "-o", path(&trace), "--uprobes", "pthread", "--", path(&python)];
+    let output = command(&arguments).arg(&script).output().expect("lockwatt runs");
+    assert!(output.status.success(), "{}", live::said(&output));
+    let report = report(&trace);
+    assert_eq!(report["completeness"]["lost"], serde_json::json!({}));
+    let locks = report["locks"].as_array().expect("locks");
+    let ours = locks.iter().filter(|lock| lock["acquisitions"] == 5000);
+    let ours: Vec<_> = ours.map(|lock| (&lock["kind"], &lock["holds"])).collect();
+    assert_eq!(ours, [(&"pthread_mutex".into(), &5000.into()); 2], "{locks:#?}");
+}
+
 #[test]
 fn without_the_option_there_are_no_uprobes() {
     let _alone = live::alone();

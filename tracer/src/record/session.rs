@@ -326,7 +326,6 @@ impl Session {
         let groups = Groups::named(&self.meta.options.uprobes);
         let Some(loaded) = self.loaded.as_mut().filter(|_| !groups.is_empty()) else { return };
         let minor = self.intake.namer.interpreter().map(|python| python.version.minor().1);
-        self.uprobes.detach(loaded.ebpf_mut());
         let states = self.uprobes.attach(loaded.ebpf_mut(), process, groups, minor);
         self.meta.programs.retain(|program| !program.is_uprobe());
         self.meta.programs.extend(states);

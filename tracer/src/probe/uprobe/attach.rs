@@ -1,7 +1,8 @@
 //! Attaching the uprobes to the files that the target maps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use aya::Ebpf;
@@ -118,13 +119,16 @@ fn is_glibc(path: &Path) -> bool {
 #[derive(Debug, Default)]
 pub struct Uprobes {
     links: Vec<(&'static str, UProbeLinkId)>,
+    /// Which programs are attached where (device, inode, offset): they stay so over an exec.
+    hooked: BTreeSet<(u64, u64, u64, &'static str)>,
     /// What came of loading each program.
     loaded: BTreeMap<&'static str, Option<String>>,
 }
 
 impl Uprobes {
     /// Hooks the functions of these groups in a process, each for itself. `minor` is the
-    /// interpreter's version. What the process does not have is said of each function.
+    /// interpreter's version. What the process does not have is said of each function; what is hooked
+    /// already, since the process was another program, stays so.
     pub fn attach(
         &mut self,
         ebpf: &mut Ebpf,
@@ -252,12 +256,17 @@ impl Uprobes {
         if let Some(reason) = loaded {
             return Err(reason.clone());
         }
+        let known = std::fs::metadata(file).ok().map(|at| (at.dev(), at.ino(), offset, name));
+        if known.is_some_and(|known| self.hooked.contains(&known)) {
+            return Ok(());
+        }
         let location = UProbeAttachLocation::AbsoluteOffset(offset);
         let point = UProbeAttachPoint { location, cookie };
         let link = program
             .attach(point, file, UProbeScope::OneProcess(pid))
             .map_err(|error| refusal(&error))?;
         self.links.push((name, link));
+        self.hooked.extend(known);
         Ok(())
     }
 
@@ -277,6 +286,7 @@ impl Uprobes {
     }
 
     fn take(&mut self, ebpf: &mut Ebpf) -> Vec<UProbeLink> {
+        self.hooked.clear();
         let (returns, entries): (Vec<_>, Vec<_>) =
             self.links.drain(..).partition(|&(name, _)| name == AT_RETURN);
         let all = returns.into_iter().chain(entries);
