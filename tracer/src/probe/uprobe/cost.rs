@@ -3,7 +3,8 @@
 use std::ffi::c_int;
 use std::time::Instant;
 
-use super::attach::{Library, Uprobes};
+use super::attach::Uprobes;
+use super::library::Library;
 use super::table::{Group, Groups};
 use crate::kernel::btf;
 use crate::probe::load::{Settings, create};

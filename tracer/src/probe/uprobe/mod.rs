@@ -2,11 +2,13 @@
 
 mod attach;
 mod cost;
+mod library;
 mod maps;
 mod table;
 
-pub use attach::{Library, Uprobes};
+pub use attach::Uprobes;
 pub use cost::measure;
+pub use library::Library;
 pub use maps::UprobeMaps;
 pub use table::{Group, Groups};
 
