@@ -34,6 +34,8 @@ pub struct InterpreterConfig {
     pub _pad: u32,
     /// User address of the main interpreter's `gc.collecting`; 0: not known.
     pub gc_collecting: u64,
+    /// User address of `PyType_Type`; 0 if it is not known.
+    pub type_type: u64,
 }
 
 /// Offsets of the running kernel's `struct task_struct`, from its BTF.
@@ -56,4 +58,4 @@ pub struct TaskOffsets {
     pub pid_numbers: u32,
 }
 
-plain_data!(InterpreterConfig = 112);
+plain_data!(InterpreterConfig = 120);

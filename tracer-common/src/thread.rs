@@ -179,10 +179,15 @@ pub struct InitialWait {
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct SpinSite {
-    /// How often the park that followed named the value of each register.
+    /// How often each register was found to hold the lock: its value was named by the park that
+    /// followed, or was the only one that looks like a `PyMutex`.
     pub votes: [u64; SPIN_REGISTERS],
     /// 1-based index of the register that holds the lock, 0 = not learned.
     pub register: u64,
+    /// How often the values were looked at.
+    pub looks: u64,
+    /// Where the stub that was called goes on after its system call.
+    pub stub: u64,
 }
 
 /// What yields are added up by.
@@ -217,6 +222,6 @@ plain_data!(
     ThreadState = 464,
     InitialWait = 72,
     QuickState = 64,
-    SpinSite = 56,
+    SpinSite = 72,
     SpinTotals = 32,
 );

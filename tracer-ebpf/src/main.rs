@@ -17,6 +17,8 @@ mod identify;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod mutex;
+#[cfg(target_arch = "bpf")]
 mod native;
 #[cfg(target_arch = "bpf")]
 mod probes;

@@ -3,11 +3,12 @@
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
+use tracer_common::sample::SPIN_CODE_SLOTS;
 use tracer_common::thread::QUICK_SLOTS;
 use tracer_common::{
-    DropReason, InitialWait, InterpreterConfig, LockObject, QuickState, Shape, ShapeTotals,
-    SpinKey, SpinSite, SpinTotals, StackConfig, Stat, SyscallTotals, ThreadState,
-    ThreadStateAddress,
+    DropReason, InitialWait, InterpreterConfig, LockObject, LockSamples, QuickState, SampleTotals,
+    Shape, ShapeTotals, SpinCode, SpinKey, SpinSite, SpinTotals, StackConfig, Stat, SyscallTotals,
+    ThreadState, ThreadStateAddress,
 };
 
 use crate::native::NativeScratch;
@@ -78,6 +79,19 @@ pub(crate) static SPIN_SITES: HashMap<u64, SpinSite> = HashMap::with_max_entries
 #[map]
 pub(crate) static SPINS: PerCpuHashMap<SpinKey, SpinTotals> =
     PerCpuHashMap::with_max_entries(16384, 0);
+
+/// Functions that spin. Written by user space, which knows where functions begin and end.
+#[map]
+pub(crate) static SPIN_CODE: Array<SpinCode> = Array::with_max_entries(SPIN_CODE_SLOTS, 0);
+
+/// Lock -> samples that hit a thread spinning on it.
+#[map]
+pub(crate) static SAMPLES: PerCpuHashMap<u64, LockSamples> =
+    PerCpuHashMap::with_max_entries(16384, 0);
+
+/// All samples.
+#[map]
+pub(crate) static SAMPLED: PerCpuArray<SampleTotals> = PerCpuArray::with_max_entries(1, 0);
 
 /// Waits below the threshold, by shape.
 #[map]

@@ -1,8 +1,11 @@
-//! The lower end of a waiter's native stack, with the registers to unwind it by (`--native`). Most
-//! code has no frame pointers, so user space unwinds, by the tables in the files.
+//! The lower end of a waiter's native stack, with the registers to unwind it by. Most code has no
+//! frame pointers, so user space unwinds, by the tables in the files.
+//!
+//! Of all waits with `--native`; else now and then of those for a futex that is no Python object's, to
+//! learn which function of the C library waits, for whom.
 
 use tracer_common::stack::NATIVE_BYTES;
-use tracer_common::{DropReason, EVENT_NATIVE, NativeEvent, NoStack};
+use tracer_common::{DropReason, EVENT_NATIVE, FutexIdentity, NativeEvent, NoStack, Shape};
 
 use crate::counters::lost;
 use crate::emit;
@@ -24,15 +27,26 @@ pub(crate) struct NativeScratch {
 /// Copies the stack of a thread that is in the kernel, and whose memory is the current one: its id,
 /// or a [`NoStack`] number.
 #[inline(always)]
-pub(crate) fn of_task(task: Task, now: u64) -> u64 {
-    if native_stacks() == 0 {
+pub(crate) fn of_waiter(task: Task, id: &FutexIdentity, now: u64) -> u64 {
+    let why = if native_stacks() != 0 {
+        Frequent::Native
+    } else if is_plain(id) {
+        Frequent::Plain
+    } else {
         return NoStack::NotTaken as u64;
-    }
-    if !affordable(Frequent::Native, now) {
+    };
+    if !affordable(why, now) {
         return NoStack::Limited as u64;
     }
     let registers = Registers::of(task.0);
     lw_native(task.pid(), registers.ip(), registers.sp(), registers.bp(), now)
+}
+
+/// The futex is no part of anything that is known.
+#[inline(always)]
+fn is_plain(id: &FutexIdentity) -> bool {
+    const PLAIN: [u32; 2] = [Shape::Futex as u32, Shape::Mutex as u32];
+    PLAIN.contains(&id.shape) || id.shape == Shape::Semaphore as u32 && id.object == 0
 }
 
 #[unsafe(no_mangle)]

@@ -54,6 +54,15 @@ impl Registers {
         self.word(15)
     }
 
+    /// The task was interrupted in user mode, rather than being in a system call.
+    ///
+    /// `orig_ax` is -1 then: every entry by interrupt or exception puts it there, so that no system
+    /// call is restarted (`idtentry`, `idtentry_irq` in `arch/x86/entry/entry_64.S`).
+    #[inline(always)]
+    pub(crate) fn interrupted(self) -> bool {
+        (self.word(15) as i64) < 0
+    }
+
     /// System-call arguments 0 to 5.
     #[inline(always)]
     pub(crate) fn argument<const N: usize>(self) -> u64 {

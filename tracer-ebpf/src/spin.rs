@@ -2,15 +2,17 @@
 //!
 //! `_PyMutex_LockTimed` (`Python/lock.c`) calls `sched_yield` up to 40 times before it parks, and
 //! keeps the mutex in a callee-saved register across the call. Which one depends on the compiler,
-//! so it is learned per return address: the park that follows names the same lock.
+//! so it is learned per return address: the park that follows names the same lock, and where none
+//! follows only one register looks like it (`mutex`).
 
 use tracer_common::thread::{SPIN_REGISTERS, ThreadState};
-use tracer_common::{DropReason, NoStack, SpinKey, SpinSite, SpinTotals, Stat};
+use tracer_common::{DropReason, NoStack, SpinKey, SpinTotals, Stat};
 
 use crate::counters::{count, lost};
 use crate::globals::syscall_hooks;
 use crate::identify::object_type;
 use crate::maps::{SPIN_SITES, SPINS};
+use crate::mutex::{register_at, vote};
 use crate::pystack::{self, Frequent};
 use crate::quick;
 use crate::registers::Registers;
@@ -19,9 +21,6 @@ use crate::user_memory::word;
 
 /// `include/uapi/linux/bpf.h`.
 const BPF_NOEXIST: u64 = 1;
-
-/// Parks that must have named a register's value before that register is believed.
-const LEARN_VOTES: u64 = 3;
 
 /// The current task is in `sched_yield`, and `quick` has not counted that. The same loop on the same
 /// lock only counts.
@@ -63,15 +62,11 @@ pub(crate) fn on_yield(state: &mut ThreadState, registers: Registers, task: Task
             0
         }
     };
-    // SAFETY: the value is read at once; a concurrent update can only be seen half, as a register
-    // number that is still in range.
-    if let Some(site) = unsafe { SPIN_SITES.get(spin.ret) } {
-        let register = site.register as u32;
-        spin.register = register;
-        spin.lock = registers.callee_saved(register);
-        if syscall_hooks() == 0 {
-            quick::begin_spin(tid, spin);
-        }
+    let register = register_at(spin.ret, registers.ip(), &spin.registers);
+    spin.register = register;
+    spin.lock = registers.callee_saved(register);
+    if syscall_hooks() == 0 {
+        quick::begin_spin(tid, spin);
     }
 }
 
@@ -101,23 +96,10 @@ fn learn(state: &ThreadState, lock: u64) -> bool {
         return false;
     }
     let Some(site) = SPIN_SITES.get_ptr_mut(spin.ret) else {
-        let site = SpinSite { votes: [0; SPIN_REGISTERS], register: 0 };
-        // A full table means more than 256 yield sites: their yields stay unattributed.
-        let _ = SPIN_SITES.insert(spin.ret, &site, 0);
-        return true;
+        return true; // the table of places is full
     };
     // SAFETY: a live map value; votes lost to a race only delay the learning.
-    let site = unsafe { &mut *site };
-    if site.register == 0 {
-        for i in 0..SPIN_REGISTERS {
-            if spin.registers[i] == lock {
-                site.votes[i] += 1;
-                if site.votes[i] >= LEARN_VOTES {
-                    site.register = i as u64 + 1;
-                }
-            }
-        }
-    }
+    vote(unsafe { &mut *site }, &spin.registers, lock);
     true
 }
 

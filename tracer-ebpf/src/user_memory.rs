@@ -17,6 +17,13 @@ pub(crate) fn three_words(address: u64) -> Option<[u64; 3]> {
     unsafe { bpf_probe_read_user(address as *const [u64; 3]) }.ok()
 }
 
+/// One byte of it.
+#[inline(always)]
+pub(crate) fn byte(address: u64) -> Option<u8> {
+    // SAFETY: as above.
+    unsafe { bpf_probe_read_user(address as *const u8) }.ok()
+}
+
 /// Two words in a row.
 #[inline(always)]
 pub(crate) fn two_words(address: u64) -> Option<[u64; 2]> {

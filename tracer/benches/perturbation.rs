@@ -46,6 +46,9 @@ struct Args {
     /// Trace without walking Python stacks
     #[arg(long)]
     without_stacks: bool,
+    /// CPU-clock samples per second and CPU while tracing; 0: no sampler
+    #[arg(long, default_value_t = 0)]
+    sample_hz: u32,
     /// Print every stretch
     #[arg(short, long)]
     verbose: bool,
@@ -130,10 +133,16 @@ fn traced_rate(pid: Pid, stretch: Duration, args: &Args) -> Result<f64> {
     let min_wait = Ns(10_000);
     let meta = Meta {
         target: Target { pid, ..Target::default() },
-        options: Options { min_wait, hooks: hooks.name().to_owned(), ..Options::default() },
+        options: Options {
+            min_wait,
+            hooks: hooks.name().to_owned(),
+            sample_hz: (args.sample_hz != 0).then_some(args.sample_hz),
+            ..Options::default()
+        },
         ..Meta::default()
     };
-    let mut attached = attach(&Settings::new(pid, min_wait, hooks), &namer)?;
+    let settings = Settings { sample_hz: args.sample_hz, ..Settings::new(pid, min_wait, hooks) };
+    let mut attached = attach(&settings, &namer)?;
     if args.without_stacks {
         attached.maps.set_stacks(&StackConfig::default())?;
     }
@@ -182,7 +191,7 @@ fn main() -> Result<()> {
     }
     eprintln!();
     println!(
-        "{} of {} threads, {} rounds of {} ms stretches, --hooks {}{}; untraced median {:.0} \
+        "{} of {} threads, {} rounds of {} ms stretches, --hooks {}{}{}; untraced median {:.0} \
          voluntary switches/s",
         args.workload,
         args.threads,
@@ -190,6 +199,7 @@ fn main() -> Result<()> {
         args.stretch,
         args.hooks.name(),
         if args.without_stacks { ", no stacks" } else { "" },
+        if args.sample_hz == 0 { String::new() } else { format!(", {} samples/s", args.sample_hz) },
         median(&mut levels)
     );
     for (name, ratios) in

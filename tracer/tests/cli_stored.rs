@@ -77,6 +77,7 @@ fn report_text_is_as_it_was() {
         ("report-by-lock-waiter.txt", &["--by", "lock", "--side", "waiter", "--top", "2"]),
         ("report-by-pair.txt", &["--by", "pair", "--top", "3"]),
         ("report-by-kind.txt", &["--by", "kind"]),
+        ("report-by-graph.txt", &["--by", "graph", "--top", "4"]),
     ] {
         let ran = lockwatt(&[&["report", &stored()], arguments].concat());
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
@@ -90,7 +91,11 @@ fn report_json_has_every_key_of_schema_1() {
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
     let report: Value = serde_json::from_str(&ran.out).unwrap();
     for (pointer, keys) in [
-        ("", "schema target recording completeness totals locks threads pairs energy"),
+        (
+            "",
+            "schema target recording completeness totals locks threads pairs energy chains \
+             convoys deadlocks",
+        ),
         ("/target", "pid exe cmdline python free_threaded"),
         ("/recording", "start duration_ns min_wait_ns hooks sample_hz uprobes self_cost"),
         (
@@ -116,6 +121,15 @@ fn report_json_has_every_key_of_schema_1() {
         ),
         ("/locks/0/waiters/0", "function file line waits wait_ns"),
         ("/locks/0/holders/0", "function file line waits wait_ns source"),
+        (
+            "/locks/0/holds",
+            "holds held_ns held_min_ns max_ns p50_ns p99_ns caused_ns max_caused_ns sites threads",
+        ),
+        ("/locks/0/holds/sites/0", "function file line holds held_ns max_ns caused_ns"),
+        ("/locks/0/holds/threads/0", "tid index name holds held_ns max_ns caused_ns"),
+        ("/chains/0", "locks waits wait_ns certain paths longest"),
+        ("/chains/0/longest", "links holder end wait_ns"),
+        ("/chains/0/longest/links/0", "tid name lock_index function file line source"),
         ("/sites/0", "function file line waits wait_ns class"),
         ("/pairs/0", "waiter_tid holder_tid lock waits wait_ns source"),
         ("/energy", "source quality domains"),
@@ -139,7 +153,9 @@ fn report_json_has_every_key_of_schema_1() {
 
     let ran = lockwatt(&["report", &stored(), "--format", "json", "--top", "1"]);
     let top: Value = serde_json::from_str(&ran.out).unwrap();
-    assert_eq!(top["locks"].as_array().unwrap().len(), 1);
+    for key in ["locks", "chains"] {
+        assert_eq!(top[key].as_array().unwrap().len(), 1, "{key}");
+    }
     assert_eq!(top["totals"], report["totals"]);
 }
 
@@ -302,6 +318,7 @@ fn wrong_usage_is_code_2() {
         &["report"][..],
         &["report", "x", "--by", "moon"],
         &["report", &stored(), "--by", "thread", "--side", "both"],
+        &["report", &stored(), "--by", "graph", "--side", "both"],
         &["report", "x", "--side", "left"],
         &["flamegraph", "x", "--side", "left"],
         &["flamegraph", "x", "--weight", "gold"],

@@ -28,9 +28,10 @@ fn attached(pid: Pid, settings: &Settings) -> (Attached, Namer) {
 #[test]
 fn every_program_loads_and_attaches_here() {
     let _alone = live::alone();
-    let settings = Settings::new(Pid(std::process::id()), Ns(0), Hooks::Syscall);
+    let own = Pid(std::process::id());
+    let settings = Settings { sample_hz: 199, ..Settings::new(own, Ns(0), Hooks::Syscall) };
     let results = load(&settings).expect("maps").attach_each();
-    assert!(results.len() >= 8);
+    assert!(results.len() >= 9 && results.iter().any(|(spec, _)| spec.name == "lw_sample"));
     for (spec, state) in results {
         assert!(state.attached, "{} ({}): {:?}", spec.name, spec.hook, state.reason);
     }
@@ -79,6 +80,35 @@ fn every_uprobe_loads_and_attaches_here() {
         assert!(state.hook.contains("clock"), "{state:?}");
     }
     uprobes.detach(loaded.ebpf_mut());
+}
+
+/// The sampler's own counts of a process that computes on one CPU, against the clock.
+#[test]
+fn the_sampler_sees_the_time_on_a_cpu() {
+    const HZ: u32 = 997;
+    let _alone = live::alone();
+    let mut busy =
+        std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("sh");
+    let pid = Pid(busy.id());
+    let settings = Settings { sample_hz: HZ, ..Settings::new(pid, Ns(0), Hooks::Sched) };
+    let (loaded, maps) =
+        load(&settings).expect("maps").attach(|_| Ok::<(), LoadError>(())).expect("attaches");
+    assert!(loaded.has("lw_sample"), "{:?}", loaded.programs);
+    let on_cpu = || {
+        let path = format!("/proc/{}/schedstat", pid.0);
+        let text = std::fs::read_to_string(path).expect("alive");
+        text.split(' ').next().expect("a number").parse::<u64>().expect("a number")
+    };
+    let (before, counted_before) = (on_cpu(), maps.sampled());
+    std::thread::sleep(Duration::from_secs(2));
+    let (after, counted) = (on_cpu(), maps.sampled());
+    let _ = (busy.kill(), busy.wait());
+    let samples = (counted.target - counted_before.target) as f64;
+    let seconds = (after - before) as f64 / 1e9;
+    let ratio = samples / f64::from(HZ) / seconds;
+    println!("{samples} samples in {seconds} s on a CPU: {ratio:.3}");
+    assert!(seconds > 0.5 && (0.95..1.05).contains(&ratio), "{samples} samples, {seconds} s");
+    assert_eq!((counted.spinning, counted.ambiguous), (0, 0), "a shell does not spin");
 }
 
 /// The count of futex switch-outs, before any stitching, against the kernel's own count of

@@ -147,7 +147,7 @@ fn every_use_is_counted_and_holds_are_timed() {
         ] {
             let lock = of(name);
             assert_eq!(lock["kind"], kind, "{version} {name}: {lock:#}");
-            let keys = ["acquisitions", "failed_tries", "releases", "holds"];
+            let keys = ["acquisitions", "failed_tries", "releases", "uprobe_holds"];
             assert_eq!(keys.map(|key| number(&lock[key])), expected, "{version} {name}: {lock:#}");
             let held = ["held_ns", "max_held_ns"].map(|key| number(&lock[key]));
             for (held, at_least) in held.into_iter().zip(at_least) {
@@ -194,7 +194,7 @@ fn usdt_probes_count_what_uprobes_count() {
         ("guard", [2, 2, 2], 16),
     ] {
         let lock = lock_at(&report, load.object(name));
-        let keys = ["acquisitions", "releases", "holds"];
+        let keys = ["acquisitions", "releases", "uprobe_holds"];
         assert_eq!(keys.map(|key| number(&lock[key])), expected, "{name}: {lock:#}");
         let held = number(&lock["held_ns"]);
         assert!((at_least * MS..at_least * MS * 4 + 500 * MS).contains(&held), "{name}: {lock:#}");
@@ -306,7 +306,7 @@ if len(sys.argv) < 2: os.execv(sys.executable, [sys.executable, sys.argv[0], 'ag
     assert_eq!(report["completeness"]["lost"], serde_json::json!({}));
     let locks = report["locks"].as_array().expect("locks");
     let ours = locks.iter().filter(|lock| lock["acquisitions"] == 5000);
-    let ours: Vec<_> = ours.map(|lock| (&lock["kind"], &lock["holds"])).collect();
+    let ours: Vec<_> = ours.map(|lock| (&lock["kind"], &lock["uprobe_holds"])).collect();
     assert_eq!(ours, [(&"pthread_mutex".into(), &5000.into()); 2], "{locks:#?}");
 }
 

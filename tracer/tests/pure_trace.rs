@@ -7,7 +7,7 @@ mod any;
 mod golden;
 mod support;
 
-use any::{any_frame, any_lock, any_stack, any_thread, any_wait};
+use any::{any_frame, any_held, any_lock, any_stack, any_thread, any_wait};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use support::{Content, sample};
@@ -32,6 +32,7 @@ fn content(trace: Trace, waits: Vec<Wait>) -> (Content, Condition) {
         frames: trace.frames.into_values().collect(),
         stacks: trace.stacks.into_values().collect(),
         waits,
+        held: trace.held,
         totals: trace.totals,
         end: trace.end.unwrap_or_default(),
     };
@@ -151,6 +152,8 @@ fn hostile_lengths_and_payloads_are_refused() {
         (packed(ChunkKind::Meta, b"{\"cpus\": -1}"), "cannot be decoded"),
         (packed(ChunkKind::Meta, "[".repeat(100_000).as_bytes()), "cannot be decoded"),
         (packed(ChunkKind::Threads, threads.as_bytes()), "more than 65536 items"),
+        (packed(ChunkKind::Held, threads.as_bytes()), "more than 65536 items"),
+        (packed(ChunkKind::Held, b"[{\"depth\": -1}]"), "cannot be decoded"),
         (packed(ChunkKind::Locks, &[0xff, 0xff, 0xff, 0xff, 0x0f]), "cannot be decoded"),
         (packed(ChunkKind::Waits, &[0xff; 8]), "cannot be decoded"),
         // base 0, count 3, one column of one byte, the others empty.
@@ -282,6 +285,7 @@ proptest! {
         threads in vec(any_thread(), 0..20),
         frames in vec(any_frame(), 0..20),
         stacks in vec(any_stack(), 0..20),
+        held in vec(any_held(), 0..20),
         events: u64,
         flush in 1usize..50,
     ) {
@@ -291,6 +295,7 @@ proptest! {
             threads,
             frames,
             stacks,
+            held,
             totals: Totals { events, ..Totals::default() },
             ..Content::default()
         };

@@ -7,6 +7,7 @@ use crate::{interpreters, process, setup};
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask bench perturbation
+  cargo xtask bench accuracy -- --docs         rewrites the tables of docs/accuracy.md
   cargo xtask bench perturbation -- --help     what the benchmark itself takes")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -17,6 +18,18 @@ pub(crate) struct Arguments {
 enum Bench {
     /// How much tracing slows the traced program down, against other tracers
     Perturbation {
+        /// Passed on to the benchmark
+        #[arg(last = true)]
+        rest: Vec<String>,
+    },
+    /// How right recorded waits are, against programs whose waits are known, per interpreter
+    Accuracy {
+        /// Passed on to the benchmark
+        #[arg(last = true)]
+        rest: Vec<String>,
+    },
+    /// What a sample of the CPU clock costs in the kernel
+    Sample {
         /// Passed on to the benchmark
         #[arg(last = true)]
         rest: Vec<String>,
@@ -32,7 +45,10 @@ enum Bench {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (name, rest, versions): (_, _, &[&str]) = match &arguments.bench {
         Bench::Perturbation { rest } => ("perturbation", rest, &["3.14t"]),
+        Bench::Sample { rest } => ("sample", rest, &["3.14t"]),
         Bench::Walk { rest } => ("walk", rest, interpreters::ALL),
+        // All that can be had without building one.
+        Bench::Accuracy { rest } => ("accuracy", rest, &[]),
     };
     setup::quietly()?;
     // The same profile as `cargo build`: what is measured is the kernel side, which is optimised

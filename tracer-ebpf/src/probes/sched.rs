@@ -119,6 +119,10 @@ fn switch_out<const REGISTERS: bool>(prev: Task, preempted: bool, task_state: u3
     }
     let tid = prev.pid();
     let Some(state) = thread_state(tid) else { return };
+    if syscall_hooks() != 0 && state.syscall.yielding != 0 {
+        // On the CPU in the call so far; `leave_yield` has the rest, from the switch-in on.
+        state.spin.spin_ns += now.saturating_sub(state.spin.mark_ns.max(state.in_ns));
+    }
     state.out_ns = now;
     if preempted || task_state == 0 {
         state.why = WHY_PREEMPTED;
@@ -166,7 +170,7 @@ fn own_stack(prev: Task, state: &mut ThreadState, timed: bool, now: u64) {
             return;
         }
         state.waiter_stack = pystack::of_waiter(prev, state, now);
-        state.native_stack = native::of_task(prev, now);
+        state.native_stack = native::of_waiter(prev, &state.current, now);
     }
     if gil && goes_on {
         let holder = pystack::of_holder(prev, state.current.lock, now);
@@ -314,7 +318,7 @@ fn stacks(task: Task, current: Task, sleeper: &Sleeper, now: u64) {
     if state.waiter_stack < u64::from(NoStack::COUNT) {
         state.waiter_stack = pystack::of_waiter(task, state, now);
         if blocked >= min_wait_ns() {
-            state.native_stack = native::of_task(task, now);
+            state.native_stack = native::of_waiter(task, &state.current, now);
         }
     }
     state.waker_stack = pystack::of_task(current, now);

@@ -47,8 +47,11 @@ fn lw_sys_enter(ctx: BtfTracePointContext) -> i32 {
             }
         }
         SYS_SCHED_YIELD => {
+            // Before the table is looked into, which after a while in user mode is slow: what
+            // passes until here is missing in the time measured.
+            let now = now();
             if let Some(state) = current_state() {
-                enter_yield(state, registers);
+                enter_yield(state, registers, now);
             }
         }
         _ => {}
@@ -92,8 +95,7 @@ fn enter_futex(state: &mut ThreadState, registers: Registers) {
 }
 
 #[inline(always)]
-fn enter_yield(state: &mut ThreadState, registers: Registers) {
-    let now = now();
+fn enter_yield(state: &mut ThreadState, registers: Registers, now: u64) {
     let gap = now.saturating_sub(state.spin.mark_ns);
     let spinning = state.spin.yields != 0;
     // SAFETY: a helper without arguments.

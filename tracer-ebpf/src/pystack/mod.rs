@@ -31,6 +31,8 @@ use crate::task::Task;
 
 /// Native stacks are rarer than other frequent walks, 1,000 per second: 2 KiB each, and unwound one by one.
 const NATIVE_COPY_EVERY_NS: u64 = 1_000_000;
+/// 50 a second do for naming futexes.
+const PLAIN_COPY_EVERY_NS: u64 = 20_000_000;
 /// So many of them at once.
 const SHORT_WALKS_BURST: u64 = 50;
 
@@ -103,10 +105,12 @@ pub(crate) enum Frequent {
     Yields = 1,
     /// A copy of a native stack.
     Native = 2,
+    /// The same, in order to learn what a futex is.
+    Plain = 3,
 }
 
 impl Frequent {
-    pub(super) const COUNT: usize = 3;
+    pub(super) const COUNT: usize = 4;
 }
 
 /// Whether one more such walk may be made on this CPU now.
@@ -115,6 +119,7 @@ pub(crate) fn affordable(why: Frequent, now: u64) -> bool {
     let cost_ns = match why {
         Frequent::ShortWait | Frequent::Yields => short_walk_every_ns(),
         Frequent::Native => NATIVE_COPY_EVERY_NS,
+        Frequent::Plain => PLAIN_COPY_EVERY_NS,
     };
     let Some(walk) = WALK.get_ptr_mut(0) else { return false };
     // SAFETY: this CPU's value; the programs that use it run with interrupts off.

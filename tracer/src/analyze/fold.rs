@@ -7,7 +7,9 @@ use std::io::Read;
 use tracer_common::Shape;
 
 use super::bounded::{Bounded, MAX_ENTRIES};
+use super::graph::WaitGraph;
 use super::quantile::Quantiles;
+use super::sampling::Sampling;
 use super::sides::{OtherSide, SideSums, Source};
 use super::sites::{holders, waiters};
 use super::stacks::StackTable;
@@ -49,6 +51,7 @@ pub struct Fold {
     durations: Bounded<LockIndex, Quantiles>,
     pairs: Bounded<(ThreadIndex, ThreadIndex, LockIndex, Source), Sums>,
     sides: SideSums,
+    graph: WaitGraph,
     /// Unverified owners count as holders.
     unverified: bool,
     first: Option<Monotonic>,
@@ -61,6 +64,7 @@ impl Default for Fold {
             durations: Bounded::new(MAX_ENTRIES),
             pairs: Bounded::new(MAX_ENTRIES),
             sides: SideSums::default(),
+            graph: WaitGraph::default(),
             unverified: false,
             first: None,
         }
@@ -83,6 +87,7 @@ impl Fold {
             *self.pairs.get((thread, holder, lock, other.source), rest).1 += sums;
         }
         self.sides.add(cell, wait, other);
+        self.graph.add(wait, other);
         self.first = Some(self.first.map_or(wait.start, |first| first.min(wait.start)));
     }
 
@@ -117,10 +122,14 @@ impl Fold {
                 None => uses_elsewhere.push(one),
             }
         }
+        for sampled in trace.totals.sampled.iter().flat_map(|sampled| &sampled.locks) {
+            locks.entry(sampled.lock).or_default().0 += Sums::from(sampled);
+        }
         for &lock in locks.keys() {
             names.entry(lock).or_insert_with(|| lost_lock(lock));
         }
 
+        let (graph, mut holds) = self.graph.finish(&trace.held, &names, &stacks);
         let below = by_shape(&trace.totals.below);
         let lost = by_shape(&trace.totals.lost);
         let mut summary = Summary {
@@ -129,6 +138,7 @@ impl Fold {
                 .as_ref()
                 .map_or(trace.last_seen, |end| end.at)
                 .since(start(trace.meta.start, self.first)),
+            sampling: Sampling::of(&trace.meta, trace.totals.sampled.as_ref()),
             ..Summary::default()
         };
         for (index, (sums, _)) in &locks {
@@ -166,12 +176,15 @@ impl Fold {
                     uses: uses.remove(&index).unwrap_or_default(),
                     waiters: waiters.remove(&index).unwrap_or_default(),
                     holders: holders.remove(&index).unwrap_or_default(),
+                    holds: holds.remove(&index),
                 })
             })
             .collect();
-        summary.locks.sort_by_key(|lock| {
-            (rank(lock.lock.class), Reverse(lock.sums.wait()), lock.lock.index)
+        let mut locks = std::mem::take(&mut summary.locks);
+        locks.sort_by_key(|lock| {
+            (rank(lock.lock.class), Reverse(summary.lost(&lock.sums)), lock.lock.index)
         });
+        summary.locks = locks;
 
         let waits = |sums: &BTreeMap<_, Sums>| {
             sums.values().fold(0u64, |n, sums| n.saturating_add(sums.waits))
@@ -205,6 +218,7 @@ impl Fold {
         Summary {
             meta: trace.meta,
             end: trace.end,
+            graph,
             stacks,
             cells,
             waiting: sides.waiting,

@@ -5,7 +5,9 @@
 
 mod bounded;
 pub mod fold;
+pub mod graph;
 pub mod quantile;
+pub mod sampling;
 pub mod sides;
 pub mod sites;
 pub mod stacks;
@@ -13,7 +15,9 @@ pub mod summary;
 pub mod sums;
 
 pub use fold::{Fold, summarize, summarize_unverified};
+pub use graph::Graph;
 pub use quantile::Quantiles;
+pub use sampling::{Sampling, Spin, SpinSource};
 pub use sides::{OtherSide, Source};
 pub use sites::{Side, Site, SiteRow, SiteSums};
 pub use stacks::StackTable;

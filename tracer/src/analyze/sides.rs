@@ -49,7 +49,7 @@ pub struct OtherSide {
 }
 
 /// Stands for all stacks that found no room: no record has this index, so that they count as lost.
-const REST_STACK: SideStack = SideStack::Stack(StackIndex(REST));
+pub(super) const REST_STACK: SideStack = SideStack::Stack(StackIndex(REST));
 
 impl OtherSide {
     /// What finds no room.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use tracer_common::NoStack;
 
+use super::graph::{Graph, LockHolds};
 use super::quantile::Quantiles;
+use super::sampling::{Sampling, Spin, spin};
 use super::sides::{OtherSide, Source, Waiting};
 use super::sites::SiteSums;
 use super::stacks::{StackTable, is_loss};
@@ -28,7 +30,7 @@ pub struct Summary {
     pub by_class: BTreeMap<Class, Sums>,
     /// The same by kind; their sum is `totals`.
     pub by_kind: BTreeMap<Kind, Sums>,
-    /// Locks: contention first, each class by time waited, longest first.
+    /// Locks: contention first, each class by time waited or spun, longest first.
     pub locks: Vec<LockSummary>,
     /// Threads, by contention, longest first.
     pub threads: Vec<ThreadSummary>,
@@ -42,6 +44,8 @@ pub struct Summary {
     pub holding: BTreeMap<(LockIndex, OtherSide), Sums>,
     /// The same waits by all of that: the finest sums there are.
     pub links: BTreeMap<(Waiting, OtherSide), Sums>,
+    /// Who waited for whom over time, and at the end.
+    pub graph: Graph,
     /// The stacks that they name.
     pub stacks: StackTable,
     /// Yields tied to a lock, by lock and the stack that made them. They belong to no thread.
@@ -52,6 +56,8 @@ pub struct Summary {
     pub lost: BTreeMap<(Kind, Class), Sums>,
     /// How much of what happened is in here.
     pub completeness: Completeness,
+    /// What the CPU-clock sampler saw; none: there was none.
+    pub sampling: Option<Sampling>,
     /// Counts of `--hooks syscall`, by name.
     pub syscalls: Option<BTreeMap<String, u64>>,
     /// Uses of no known lock, and of more locks than the trace has room for (`--uprobes`).
@@ -67,16 +73,19 @@ pub struct Summary {
 pub struct LockSummary {
     /// What it is. A lock whose record can't be read has the name `[lock lost]` and address 0.
     pub lock: LockRecord,
-    /// Its waits with a record, and its yields.
+    /// Its waits with a record, its yields and its samples.
     pub sums: Sums,
     /// Durations of its waits, without yields.
     pub durations: Quantiles,
     /// What was done with it, by kind of lock or function; empty if no uprobe saw any of it.
     pub uses: Vec<UseSums>,
-    /// Where was waited for it, yields too, longest first: their sum is `sums`.
+    /// Where was waited for it, yields too, longest first: their sum is `sums` without samples.
     pub waiters: Vec<SiteSums>,
     /// Where who was in the way was, longest first: their sum is `sums` without yields.
     pub holders: Vec<SiteSums>,
+    /// How long it was held, and the waiting that this caused, as far as waits show it; none if
+    /// several threads can have it, or none has it, or it found no room.
+    pub holds: Option<LockHolds>,
 }
 
 impl LockSummary {
@@ -225,7 +234,22 @@ impl Summary {
 
     /// The locks that were waited for or spun on. Others are there only because a uprobe saw them.
     pub fn waited_locks(&self) -> impl Iterator<Item = &LockSummary> {
-        self.locks.iter().filter(|lock| lock.sums.waits > 0 || lock.sums.spins > 0)
+        self.locks.iter().filter(|lock| {
+            let Sums { waits, spins, samples, .. } = lock.sums;
+            waits > 0 || spins > 0 || samples > 0
+        })
+    }
+
+    /// Time on the CPU while spinning: as measured, else as sampled; none if it was neither.
+    #[must_use]
+    pub fn spin(&self, sums: &Sums) -> Option<Spin> {
+        spin(sums, self.sampling.as_ref())
+    }
+
+    /// All time that was lost: waited, or spent spinning as far as that is known.
+    #[must_use]
+    pub fn lost(&self, sums: &Sums) -> Ns {
+        sums.wait() + self.spin(sums).map_or(Ns(0), |spin| spin.time)
     }
 
     /// Time on the CPU while spinning was measured.

@@ -2,7 +2,7 @@
 
 use std::ops::AddAssign;
 
-use crate::trace::records::{ShapeSums, SpinSums, Wait};
+use crate::trace::records::{LockSamples, ShapeSums, SpinSums, Wait};
 use crate::units::Ns;
 
 /// Waits and yields added up.
@@ -20,6 +20,8 @@ pub struct Sums {
     pub spins: u64,
     /// On the CPU while spinning; none if it was not measured.
     pub spin: Option<Ns>,
+    /// Samples of the CPU clock that hit a thread spinning.
+    pub samples: u64,
     /// The longest wait.
     pub max: Ns,
 }
@@ -43,6 +45,7 @@ impl AddAssign for Sums {
             (Some(a), Some(b)) => Some(a + b),
             (a, b) => a.or(b),
         };
+        self.samples = self.samples.saturating_add(other.samples);
         self.max = self.max.max(other.max);
     }
 }
@@ -68,6 +71,12 @@ impl From<&ShapeSums> for Sums {
             max: sums.max,
             ..Self::default()
         }
+    }
+}
+
+impl From<&LockSamples> for Sums {
+    fn from(sampled: &LockSamples) -> Self {
+        Self { samples: sampled.samples, ..Self::default() }
     }
 }
 

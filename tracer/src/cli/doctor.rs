@@ -7,7 +7,9 @@ use anyhow::Result;
 use crate::cpython::{Detected, detect};
 use crate::fault::Fault;
 use crate::kernel::{self, Privileges, btf};
-use crate::probe::{Group, Hooks, Library, ProgramSpec, Role, Settings, load, measure};
+use crate::probe::{
+    DEFAULT_SAMPLE_HZ, Group, Hooks, Library, ProgramSpec, Role, Settings, load, measure,
+};
 use crate::render::escape;
 use crate::render::text::plural;
 use crate::target::Process;
@@ -58,7 +60,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
 /// Loads and attaches every program, alone, against this very process.
 fn programs(out: &mut impl Write) -> Result<Result<()>> {
     let own = Pid(std::process::id());
-    let prepared = match load(&Settings::new(own, Ns(0), Hooks::Syscall)) {
+    let settings =
+        Settings { sample_hz: DEFAULT_SAMPLE_HZ, ..Settings::new(own, Ns(0), Hooks::Syscall) };
+    let prepared = match load(&settings) {
         Ok(prepared) => prepared,
         Err(error) => {
             writeln!(out, "programs     NONE: {error}")?;
@@ -87,6 +91,7 @@ fn programs(out: &mut impl Write) -> Result<Result<()>> {
     let word = |yes| if yes { "works" } else { "does not work here" };
     writeln!(out, "--hooks sched    {} (the default)", word(sched))?;
     writeln!(out, "--hooks syscall  {}", word(syscall))?;
+    writeln!(out, "--sample-hz      {}", word(works(&results, "lw_sample")))?;
     Ok(if sched {
         Ok(())
     } else if syscall {

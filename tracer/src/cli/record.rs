@@ -12,7 +12,9 @@ use super::duration::{parse, parse_with_unit};
 use crate::cpython::{Detected, Namer, detect};
 use crate::fault::{self, Fault};
 use crate::kernel::{self, Privileges};
-use crate::probe::{DEFAULT_RING_BYTES, Group, Groups, Hooks, Settings, measure};
+use crate::probe::{
+    DEFAULT_RING_BYTES, DEFAULT_SAMPLE_HZ, Group, Groups, Hooks, MAX_SAMPLE_HZ, Settings, measure,
+};
 use crate::record::{Finished, Output, Session, StopWhen, attach};
 use crate::render::escape;
 use crate::render::text::plural;
@@ -47,6 +49,10 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t)]
     hooks: Hooks,
 
+    /// Samples of what runs, per second and CPU, to see spinning on the CPU; 0 takes none
+    #[arg(long, value_name = "HZ", default_value_t = DEFAULT_SAMPLE_HZ, value_parser = sample_hz)]
+    sample_hz: u32,
+
     /// Name the C functions that Python code waits in, and the modules that own futexes
     #[arg(long)]
     native: bool,
@@ -76,6 +82,7 @@ EXAMPLES
   lockwatt record -p 4242                        until Ctrl-C, into lockwatt-4242.lockwatt
   lockwatt record -p 4242 -d 10s -o t.lockwatt   for ten seconds
   lockwatt record --min-wait 0 -p 4242           with a record for every wait, however short
+  lockwatt record --sample-hz 1999 -p 4242       finer figures of time spent spinning
   lockwatt record --native -p 4242               with the C functions above the Python ones
   lockwatt record --uprobes pthread -p 4242      with every use of libc's locks, at a price
   lockwatt record -- python3 app.py --port 80    a command, from its first instruction
@@ -85,6 +92,13 @@ fn buffer_kib(text: &str) -> Result<u32, String> {
     match text.parse::<u32>() {
         Ok(kib) if kib.is_power_of_two() && (4..=1 << 20).contains(&kib) => Ok(kib),
         _ => Err("give a power of two from 4 to 1048576 (KiB)".to_owned()),
+    }
+}
+
+fn sample_hz(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(hz) if hz <= MAX_SAMPLE_HZ => Ok(hz),
+        _ => Err(format!("give 0 (no sampler) to {MAX_SAMPLE_HZ} samples per second and CPU")),
     }
 }
 
@@ -200,6 +214,7 @@ fn record(
     let mut settings = Settings::new(meta.target.pid, meta.options.min_wait, args.hooks);
     settings.native = args.native;
     settings.uprobes = Groups::new(&args.uprobes);
+    settings.sample_hz = args.sample_hz;
     settings.ring_bytes = args.buffer * 1024;
     if !args.uprobes.is_empty() {
         match measure() {
@@ -217,6 +232,10 @@ fn record(
             return Err(not_permitted(error));
         }
     };
+    let refused = attached.loaded.programs.iter().find(|state| state.name == "lw_sample");
+    if let Some(reason) = refused.and_then(|state| state.reason.as_deref()) {
+        note(args, &format!("spinning on the CPU will not be seen: no sampler: {reason}"));
+    }
     let path = output.path.as_deref().map_or("-".to_owned(), |path| path.display().to_string());
     let session = Session::begin(attached, namer, meta, output.file)
         .with_context(|| format!("{path}: cannot begin the trace"))?;
@@ -250,7 +269,7 @@ fn new_meta(args: &Args, pid: Pid) -> Meta {
             hooks: args.hooks.name().to_owned(),
             native: args.native,
             uprobes: Groups::new(&args.uprobes).names(),
-            ..Options::default()
+            sample_hz: (args.sample_hz != 0).then_some(args.sample_hz),
         },
         ..Meta::default()
     }

@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use crate::analyze::{Side, Summary, summarize, summarize_unverified};
 use crate::fault::Fault;
 use crate::render::answer::answer;
+use crate::render::deadlocks::deadlocks;
 use crate::render::text::{By, View, plural};
 use crate::render::{json, text};
 use crate::trace::TraceReader;
@@ -21,6 +22,7 @@ EXAMPLES
   lockwatt report t.lockwatt --by site --side holder   at which the locks were held, or let go
   lockwatt report t.lockwatt --by lock --side both     both, for every lock
   lockwatt report t.lockwatt --by pair         who waited for whom
+  lockwatt report t.lockwatt --by graph        chains of waits, queues, how long locks were held
   lockwatt report t.lockwatt --format json     everything, for programs
   ssh HOST cat t.lockwatt | lockwatt report -  from standard input
 
@@ -43,7 +45,7 @@ pub(super) struct Args {
     /// owners and fewer wakers, some of them wrong
     #[arg(long)]
     unverified: bool,
-    /// Show at most N locks, threads, pairs and sites each
+    /// Show at most N locks, threads, pairs, sites, chains, convoys and deadlocks each
     #[arg(long, value_name = "N")]
     top: Option<usize>,
     /// How to write it
@@ -65,7 +67,9 @@ enum Format {
 /// # Errors
 /// The file can't be read as a trace, or standard output can't be written.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    if let (Some(by @ (By::Thread | By::Pair | By::Kind)), Some(_)) = (args.by, args.side) {
+    if let (Some(by @ (By::Thread | By::Pair | By::Kind | By::Graph)), Some(_)) =
+        (args.by, args.side)
+    {
         let by = by.to_possible_value().map(|by| by.get_name().to_owned()).unwrap_or_default();
         let words = format!("--by {by} lists no lines: --side goes with --by site and --by lock");
         return Err(Fault::Usage(words).into());
@@ -79,12 +83,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     print(text.as_bytes())
 }
 
-/// The answer and nothing else: what `record` says when it is done.
+/// Deadlocks and the answer, and nothing else: what `record` says when it is done.
 ///
 /// # Errors
 /// The file can't be read as a trace.
 pub(super) fn short_summary(path: &Path) -> anyhow::Result<String> {
-    Ok(answer(&load(path, false)?))
+    let summary = load(path, false)?;
+    Ok(deadlocks(&summary, None) + &answer(&summary))
 }
 
 /// Reads a trace and adds it up; `unverified` owners count as holders if wanted. What is cut or damaged is said on standard error.

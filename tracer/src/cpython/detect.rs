@@ -188,6 +188,7 @@ impl Interpreter {
                 .last()
                 .zip(self.layout.gc_collecting)
                 .map_or(0, |(interpreter, offset)| interpreter.0.wrapping_add(offset)),
+            type_type: self.type_type.0,
         };
         for (slot, gil) in config.gils.iter_mut().zip(&self.gils) {
             *slot = gil.0;

@@ -11,6 +11,7 @@ mod fake;
 mod frame_fields;
 mod frame_layout;
 mod frame_values;
+mod held;
 mod layout;
 mod lines;
 mod name;
@@ -30,6 +31,7 @@ pub use frame_fields::{
     ThreadFields,
 };
 pub use frame_values::{first_locals, lock_object};
+pub use held::{Held, held_locks};
 pub use layout::{Layout, LayoutError};
 pub use lines::line;
 pub use name::{LockName, Namer, Seen, Told};

@@ -4,7 +4,6 @@ use rustc_hash::FxHashMap;
 use tracer_common::shape::MARK_COLLECTING;
 use tracer_common::{FutexIdentity, SUBJECTS, Shape};
 
-use super::attributes::Attributes;
 use super::block::pointer;
 use super::runtime_fields::{self, RuntimeLock};
 use super::situation::{LockType, Situation};
@@ -144,7 +143,10 @@ impl Namer {
         let Told::As(situation) = wait.told else { return lock };
         let subject = situation.subject.and_then(|n| wait.subjects.get(n)).copied().unwrap_or(0);
         let subject = if subject == 0 { None } else { pointer(subject) };
-        let name = subject.and_then(|subject| self.subject_name(situation.kind, subject));
+        let name = match situation.text {
+            Some(n) => wait.subjects.get(n).and_then(|&text| self.module_name(pointer(text)?)),
+            None => subject.and_then(|subject| self.subject_name(situation.kind, subject)),
+        };
         LockName {
             kind: situation.kind,
             class: situation.class,
@@ -177,16 +179,20 @@ impl Namer {
         }
     }
 
+    /// `module NAME`, after the string that a function of importlib was called with. The lock itself is
+    /// gone with the import; the name lives in `sys.modules` or in the code that imports.
+    fn module_name(&self, text: Address) -> Option<String> {
+        let layout = self.interpreter.as_ref()?.frames.as_ref().ok()?;
+        let name = read_str(self.memory.as_ref()?, &layout.strings, text)?;
+        let plausible = |c: char| c.is_alphanumeric() || c == '.' || c == '_' || c == '-';
+        (!name.is_empty() && name.chars().all(plausible)).then(|| format!("module {name}"))
+    }
+
     /// What an object is called that frames led to. It may be gone by now, and another be there: only
     /// names that it can have are taken.
     fn subject_name(&mut self, kind: Kind, subject: Address) -> Option<String> {
         let python = self.interpreter.as_ref()?;
         let memory = self.memory.as_ref()?;
-        if kind == Kind::Import {
-            let layout = python.frames.as_ref().ok()?;
-            let name = Attributes::new(memory, python)?.get(subject, "name")?;
-            return Some(format!("module {}", read_str(memory, &layout.strings, name)?));
-        }
         let object_type = memory.word(subject.field(python.layout.ob_type)?)?;
         let prefix = match (kind, self.type_name(Address(object_type))?.as_str()) {
             (Kind::Queue, "PriorityQueue" | "LifoQueue") => "queue",
@@ -346,7 +352,7 @@ impl Namer {
         // The main interpreter and immortal objects are in `_PyRuntime` too.
         found.or_else(|| {
             let at = offset(python.runtime, layout.runtime_size).filter(|_| !object)?;
-            runtime_fields::in_runtime(python.version, at)
+            runtime_fields::in_runtime(python.version, layout.runtime_size, at)
         })
     }
 
@@ -444,6 +450,7 @@ mod tests {
             class: Class::Idle,
             name: "queue.Queue",
             subject: Some(1),
+            text: None,
         };
         let seen = Seen {
             told: Told::As(situation),

@@ -145,10 +145,31 @@ const TABLES: &[Table] = &[
     },
 ];
 
-/// `_PyRuntime` of one minor version, all its builds: fields.
-const RUNTIMES: &[((u8, u8), &[Field])] = &[
+/// Minor version, sizes of `_PyRuntime` in some of its builds, and the fields there.
+type Runtimes = ((u8, u8), &'static [u64], &'static [Field]);
+
+const RUNTIMES: &[Runtimes] = &[
+    // 3.13.5, free-threaded.
     (
         (3, 13),
+        &[328_320],
+        &[
+            one(624, "interpreters.mutex"),
+            one(696, "allocators.mutex"),
+            one(2248, "atexit.mutex"),
+            one(2536, "imports.extensions.mutex"),
+            one(2648, "ceval.pending_mainthread.mutex"),
+            one(10_328, "stoptheworld_mutex"),
+            one(10_336, STOP_THE_WORLD),
+            one(10_340, STOP_THE_WORLD),
+            one(10_416, "audit_hooks.mutex"),
+            one(10_448, "unicode_state.ids.mutex"),
+        ],
+    ),
+    // 3.13.15, with the GIL and without.
+    (
+        (3, 13),
+        &[283_408, 328_384],
         &[
             one(624, "interpreters.mutex"),
             one(696, "allocators.mutex"),
@@ -162,8 +183,10 @@ const RUNTIMES: &[((u8, u8), &[Field])] = &[
             one(10_472, "unicode_state.ids.mutex"),
         ],
     ),
+    // 3.14.10 with the GIL, 3.14.9 without.
     (
         (3, 14),
+        &[316_616, 362_368],
         &[
             one(800, "interpreters.mutex"),
             one(872, "allocators.mutex"),
@@ -177,8 +200,10 @@ const RUNTIMES: &[((u8, u8), &[Field])] = &[
             one(10_664, "unicode_state.ids.mutex"),
         ],
     ),
+    // 3.15.2 with the GIL, 3.15.1 without.
     (
         (3, 15),
+        &[346_568, 406_016],
         &[
             one(928, "interpreters.mutex"),
             one(1000, "allocators.mutex"),
@@ -218,9 +243,10 @@ pub(super) fn in_interpreter(
     find(TABLES.iter().find(build)?.fields, offset)
 }
 
-/// The lock at an offset in `_PyRuntime`.
-pub(super) fn in_runtime(version: Version, offset: u64) -> Option<RuntimeLock> {
-    let (_, fields) = RUNTIMES.iter().find(|(minor, _)| *minor == version.minor())?;
+/// The lock at an offset in a `_PyRuntime` of this size.
+pub(super) fn in_runtime(version: Version, size: u64, offset: u64) -> Option<RuntimeLock> {
+    let build = |minor, sizes: &[u64]| minor == version.minor() && sizes.contains(&size);
+    let (.., fields) = RUNTIMES.iter().find(|(minor, sizes, _)| build(*minor, sizes))?;
     find(fields, offset)
 }
 
@@ -256,13 +282,13 @@ mod tests {
         assert_eq!(name(17_464 + 127), None);
         assert_eq!(name(10_852), Some(RuntimeLock::StopTheWorld));
         assert_eq!(name(0), None);
-        assert_eq!(in_runtime(V3_14T.0, 800), mutex("interpreters.mutex"));
+        assert_eq!(in_runtime(V3_14T.0, 362_368, 800), mutex("interpreters.mutex"));
     }
 
     #[test]
     fn another_size_is_another_layout() {
         assert_eq!(in_interpreter(V3_14T.0, true, 249_976, 196_456), None);
         assert_eq!(in_interpreter(V3_14T.0, false, V3_14T.2, 196_456), None);
-        assert_eq!(in_runtime(Version(0x030c_01f0), 800), None);
+        assert_eq!(in_runtime(Version(0x030c_01f0), 362_368, 800), None);
     }
 }

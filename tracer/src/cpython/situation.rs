@@ -22,6 +22,8 @@ pub struct Situation {
     pub name: &'static str,
     /// The Python frame, counted from the innermost one, whose first local variable is that object.
     pub subject: Option<usize>,
+    /// The frame whose first local variable is a string that says more than `name`: a module's name.
+    pub text: Option<usize>,
 }
 
 /// What the lock itself is known to be.
@@ -60,7 +62,8 @@ pub fn situation(frames: &[Frame<'_>], lock: LockType) -> Option<Situation> {
     };
     let threading = |n, function| at(n, &[function], THREADING);
     let is = |kind, class, name, subject: usize| {
-        Some(Situation { kind, class, name, subject: (subject < SUBJECTS).then_some(subject) })
+        let subject = (subject < SUBJECTS).then_some(subject);
+        Some(Situation { kind, class, name, subject, text: None })
     };
     if lock == LockType::SimpleQueue {
         // The pools' workers wait in C for work (`_worker`, `worker`).
@@ -73,7 +76,11 @@ pub fn situation(frames: &[Frame<'_>], lock: LockType) -> Option<Situation> {
         return None;
     }
     if lock != LockType::Other && at(0, &["_ModuleLock.acquire"], IMPORT) {
-        return is(Kind::Import, Class::Contention, "module lock", 0);
+        // Both are called with the module's name.
+        let named = ["_find_and_load", "_lock_unlock_module"];
+        let text = (1..SUBJECTS).find(|&n| at(n, &named, IMPORT));
+        let lock = is(Kind::Import, Class::Contention, "module lock", 0);
+        return lock.map(|lock| Situation { text, ..lock });
     }
     if lock != LockType::Other
         && frames.first().is_some_and(|(_, file)| IMPORT.iter().any(|end| file.ends_with(end)))

@@ -75,6 +75,45 @@ pub(super) fn outermost(
     None
 }
 
+/// A frame with Python code.
+pub(super) struct Step {
+    /// Where it is.
+    pub(super) frame: Address,
+    /// What is kept of it.
+    pub(super) raw: RawFrame,
+}
+
+/// Visits the frames that [`walk`] returns, leaf first.
+pub(super) fn each_frame(
+    memory: &Memory,
+    python: &Interpreter,
+    thread: Address,
+    mut visit: impl FnMut(Step),
+) {
+    let Ok(layout) = &python.frames else { return };
+    let Some(mut next) = first_frame(memory, layout, thread) else { return };
+    let mut frames = 0;
+    for _ in 0..MAX_STEPS {
+        let Some(frame) = pointer(next) else { return };
+        let Some(block) = Block::read(memory, frame, FRAME_BYTES) else { return };
+        let (Some(owner), Some(previous)) =
+            (block.byte(layout.frame.owner), block.word(layout.frame.previous))
+        else {
+            return;
+        };
+        next = previous;
+        if owner >= layout.frame.first_shim_owner {
+            continue;
+        }
+        let Ok(raw) = raw_frame(memory, layout, python.code_type, &block) else { return };
+        if frames == MAX_FRAMES {
+            return;
+        }
+        frames += 1;
+        visit(Step { frame, raw });
+    }
+}
+
 fn follow(
     memory: &Memory,
     layout: &FrameLayout,

@@ -1,12 +1,14 @@
-//! Native frames (`--native`): which C function waits, and in which module.
+//! Native frames: which C function waits, and in which module.
 //!
 //! The kernel side copies registers and the lower end of the stack. Here they are unwound by the
 //! tables in the mapped files (framehop), and named by their symbols (blazesym).
 
 mod modules;
+mod primitive;
 mod symbols;
 
 pub use modules::Modules;
+pub use primitive::primitive;
 
 use framehop::Unwinder;
 use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64};
@@ -65,6 +67,7 @@ impl NativeNames {
     /// runs Python code: at most 16. What can't be unwound is not there.
     pub fn frames(&mut self, stack: NativeStack<'_>, interpreter: &str) -> Vec<NativeFrame> {
         let mut frames: Vec<NativeFrame> = Vec::new();
+        let mut inner = None;
         for (n, address) in self.addresses(stack).into_iter().enumerate() {
             let Some((module, offset)) = self.modules.of(address) else { break };
             let name = self.symbols.name(address);
@@ -74,11 +77,19 @@ impl NativeNames {
                 break;
             }
             // The C library's inner functions have no names, and its outer ones say more.
-            if name.is_none() && is_libc(module) && frames.is_empty() {
+            let nameless = name.is_none();
+            let function = name.unwrap_or(format!("+{offset:#x}"));
+            let frame = NativeFrame { function, module: module.to_owned() };
+            if nameless && is_libc(module) && frames.is_empty() {
+                inner.get_or_insert(frame);
                 continue;
             }
-            let module = module.to_owned();
-            frames.push(NativeFrame { function: name.unwrap_or(format!("+{offset:#x}")), module });
+            // Unless they were jumped to by the outer one, as by `sem_wait`.
+            if !is_libc(module) {
+                frames.extend(inner.take());
+            }
+            inner = None;
+            frames.push(frame);
         }
         frames
     }

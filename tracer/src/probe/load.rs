@@ -1,11 +1,13 @@
 //! Loading and attaching, each program on its own: a refusal is a missing feature with a reason.
 
-use aya::programs::{BtfTracePoint, Program, ProgramError};
+use aya::programs::perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent};
+use aya::programs::{BtfTracePoint, PerfEvent, Program, ProgramError};
+use aya::util::online_cpus;
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use tracer_common::config::TaskOffsets;
 
 use super::maps::{MapError, Maps};
-use super::plan::{Hooks, ProgramSpec, Role, plan};
+use super::plan::{Hook, Hooks, ProgramSpec, Role, plan};
 use super::uprobe::{Groups, MAX_USES};
 use crate::kernel::{BtfError, btf};
 use crate::target::pid_namespace_level;
@@ -33,6 +35,8 @@ pub struct Settings {
     pub native: bool,
     /// Room for what these opt-in uprobes count.
     pub uprobes: Groups,
+    /// CPU-clock samples per second and CPU; 0: none.
+    pub sample_hz: u32,
     /// Per CPU, stacks of short waits, and of yields, are walked this far apart on average.
     pub short_walk_every: Ns,
 }
@@ -45,7 +49,7 @@ const SHORT_WALK_EVERY: Ns = Ns(1_000_000);
 const DEFAULT_MAX_THREADS: u32 = 16_384;
 
 impl Settings {
-    /// Default sizes.
+    /// Default sizes, and no sampler.
     #[must_use]
     pub fn new(target: Pid, min_wait: Ns, hooks: Hooks) -> Self {
         Self {
@@ -56,6 +60,7 @@ impl Settings {
             max_threads: DEFAULT_MAX_THREADS,
             native: false,
             uprobes: Groups::default(),
+            sample_hz: 0,
             short_walk_every: SHORT_WALK_EVERY,
             without: None,
         }
@@ -111,6 +116,7 @@ pub struct Prepared {
     ebpf: Ebpf,
     btf: Btf,
     hooks: Hooks,
+    sample_hz: u32,
     without: Option<&'static str>,
 }
 
@@ -123,7 +129,8 @@ pub fn load(settings: &Settings) -> Result<Prepared, LoadError> {
     let btf = Btf::from_sys_fs().map_err(|source| LoadError::AyaBtf { source })?;
     let mut ebpf = create(settings, offsets)?;
     let maps = Maps::take(&mut ebpf)?;
-    Ok(Prepared { maps, ebpf, btf, hooks: settings.hooks, without: settings.without })
+    let Settings { hooks, sample_hz, without, .. } = *settings;
+    Ok(Prepared { maps, ebpf, btf, hooks, sample_hz, without })
 }
 
 pub(super) fn create(settings: &Settings, offsets: TaskOffsets) -> Result<Ebpf, LoadError> {
@@ -171,7 +178,7 @@ impl Prepared {
         let mut programs = Vec::new();
         let mut loaded = Vec::new();
         let mut preferred_failed = None;
-        for spec in plan(self.hooks) {
+        for spec in plan(self.hooks, self.sample_hz != 0) {
             if spec.role == Role::Fallback && preferred_failed.is_none() {
                 continue; // what it stands in for works
             }
@@ -220,7 +227,8 @@ impl Prepared {
         let both = |this: &mut Self, spec: &ProgramSpec| {
             this.load_one(spec).and_then(|()| this.attach_loaded(spec))
         };
-        plan(self.hooks).into_iter().map(|spec| (spec, self.state_of(&spec, both))).collect()
+        let all = plan(self.hooks, self.sample_hz != 0);
+        all.into_iter().map(|spec| (spec, self.state_of(&spec, both))).collect()
     }
 
     /// What comes of doing something with a program; `attached` says that it worked.
@@ -244,22 +252,49 @@ impl Prepared {
     }
 
     fn load_one(&mut self, spec: &ProgramSpec) -> Result<(), ProgramError> {
-        program(&mut self.ebpf, spec)?.load(spec.hook.0, &self.btf)
+        match spec.hook {
+            Hook::Tracepoint(name) => {
+                program::<BtfTracePoint>(&mut self.ebpf, spec)?.load(name, &self.btf)
+            }
+            Hook::CpuClock => program::<PerfEvent>(&mut self.ebpf, spec)?.load(),
+        }
     }
 
     fn attach_loaded(&mut self, spec: &ProgramSpec) -> Result<(), ProgramError> {
-        program(&mut self.ebpf, spec)?.attach().map(drop)
+        match spec.hook {
+            Hook::Tracepoint(_) => {
+                program::<BtfTracePoint>(&mut self.ebpf, spec)?.attach().map(drop)
+            }
+            Hook::CpuClock => {
+                let program = program(&mut self.ebpf, spec)?;
+                let attached = attach_sampler(program, self.sample_hz);
+                if attached.is_err() {
+                    program.unload()?; // half of the CPUs would be no sample
+                }
+                attached
+            }
+        }
     }
 }
 
-fn program<'a>(
-    ebpf: &'a mut Ebpf,
-    spec: &ProgramSpec,
-) -> Result<&'a mut BtfTracePoint, ProgramError> {
-    match ebpf.program_mut(spec.name) {
-        Some(Program::BtfTracePoint(program)) => Ok(program),
-        _ => Err(ProgramError::UnexpectedProgramType),
+/// Attaches to the clock of each CPU: events of threads would miss those that are born later, unless
+/// each were inherited.
+fn attach_sampler(program: &mut PerfEvent, hz: u32) -> Result<(), ProgramError> {
+    let clock = PerfEventConfig::Software(SoftwareEvent::CpuClock);
+    // As a frequency, so that the machine's own limit (`kernel.perf_event_max_sample_rate`) holds;
+    // for this clock the kernel makes a fixed period of it (`perf_swevent_init_hrtimer`).
+    let policy = SamplePolicy::Frequency(u64::from(hz));
+    for cpu in online_cpus().map_err(|(_, error)| error)? {
+        program.attach(clock, PerfEventScope::AllProcessesOneCpu { cpu }, policy, false)?;
     }
+    Ok(())
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, spec: &ProgramSpec) -> Result<&'a mut P, ProgramError>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    ebpf.program_mut(spec.name).ok_or(ProgramError::UnexpectedProgramType)?.try_into()
 }
 
 impl Loaded {
@@ -268,12 +303,17 @@ impl Loaded {
         &mut self.ebpf
     }
 
+    /// Whether a program of this name takes part.
+    #[must_use]
+    pub fn has(&self, program: &str) -> bool {
+        self.programs.iter().any(|state| state.name == program && state.attached)
+    }
+
     /// Time spent in a program and how often it ran, as the kernel counted it; zeros unless its
     /// statistics are on (`kernel.bpf_stats_enabled`). `None` if it is not loaded.
     #[must_use]
     pub fn run_time(&self, program: &str) -> Option<(Ns, u64)> {
-        let Program::BtfTracePoint(program) = self.ebpf.program(program)? else { return None };
-        let info = program.info().ok()?;
+        let info = self.ebpf.program(program)?.info().ok()?;
         Some((Ns(u64::try_from(info.run_time().as_nanos()).ok()?), info.run_count()))
     }
 }

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf};
 use aya::{Ebpf, Pod};
 use tracer_common::thread::QUICK_SLOTS;
 use tracer_common::{
-    DropReason, InitialWait, InterpreterConfig, QuickState, Shape, ShapeTotals, SpinKey,
-    SpinTotals, StackConfig, Stat, SyscallTotals, ThreadState, ThreadStateAddress,
+    DropReason, InitialWait, InterpreterConfig, LockSamples, QuickState, SampleTotals, Shape,
+    ShapeTotals, SpinCode, SpinKey, SpinSite, SpinTotals, StackConfig, Stat, SyscallTotals,
+    ThreadState, ThreadStateAddress,
 };
 
 use super::uprobe::UprobeMaps;
 use crate::trace::records::ShapeSums;
-use crate::units::{Ns, Tid};
+use crate::units::{Address, Ns, Tid};
 
 /// A map that is not there, not of its type, or can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,10 @@ pub struct Maps {
     stack_config: Array<MapData, StackConfig>,
     thread_states: HashMap<MapData, u32, ThreadStateAddress>,
     spins: PerCpuHashMap<MapData, SpinKey, SpinTotals>,
+    spin_sites: HashMap<MapData, u64, SpinSite>,
+    spin_code: Array<MapData, SpinCode>,
+    samples: PerCpuHashMap<MapData, u64, LockSamples>,
+    sampled: PerCpuArray<MapData, SampleTotals>,
     below: PerCpuArray<MapData, ShapeTotals>,
     lost: PerCpuArray<MapData, ShapeTotals>,
     drops: PerCpuArray<MapData, u64>,
@@ -53,6 +58,10 @@ impl Maps {
             stack_config: take(ebpf, "STACK_CONFIG")?,
             thread_states: take(ebpf, "THREAD_STATES")?,
             spins: take(ebpf, "SPINS")?,
+            spin_sites: take(ebpf, "SPIN_SITES")?,
+            spin_code: take(ebpf, "SPIN_CODE")?,
+            samples: take(ebpf, "SAMPLES")?,
+            sampled: take(ebpf, "SAMPLED")?,
             below: take(ebpf, "BELOW")?,
             lost: take(ebpf, "LOST")?,
             drops: take(ebpf, "DROPS")?,
@@ -205,6 +214,55 @@ impl Maps {
                 (key, sums)
             })
             .collect()
+    }
+
+    /// Places that spin and the register (1-based) that is known to hold the lock there: return
+    /// addresses of their `sched_yield` calls.
+    #[must_use]
+    pub fn spin_sites(&self) -> Vec<(Address, u64)> {
+        let sites = self.spin_sites.iter().flatten();
+        let sites = sites.map(|(ret, site)| (Address(ret), site.register));
+        sites.filter(|&(_, register)| register != 0).collect()
+    }
+
+    /// Forgets which registers hold locks where: the target has replaced its code.
+    pub fn forget_spin_sites(&mut self) {
+        let places: Vec<u64> = self.spin_sites.keys().flatten().collect();
+        for ret in places {
+            // Not there any more is as good.
+            let _ = self.spin_sites.remove(&ret);
+        }
+    }
+
+    /// Tells the sampler of a function that spins. False if there is no such slot.
+    pub fn set_spin_code(&mut self, slot: u32, code: SpinCode) -> bool {
+        self.spin_code.set(slot, code, 0).is_ok()
+    }
+
+    /// Samples by the address of the lock that was spun on, summed over the CPUs.
+    #[must_use]
+    pub fn samples(&self) -> Vec<(Address, LockSamples)> {
+        let all = self.samples.iter().flatten();
+        let sum = |per_cpu: PerCpuValues<LockSamples>| LockSamples {
+            samples: per_cpu.iter().map(|one| one.samples).sum(),
+            // Only the CPU that saw the lock first read its type.
+            object_type: per_cpu.iter().map(|one| one.object_type).max().unwrap_or(0),
+        };
+        all.map(|(lock, per_cpu)| (Address(lock), sum(per_cpu))).collect()
+    }
+
+    /// All samples, summed over the CPUs.
+    #[must_use]
+    pub fn sampled(&self) -> SampleTotals {
+        let mut sums = SampleTotals::default();
+        for totals in self.sampled.get(&0, 0).iter().flat_map(|values| values.iter()) {
+            sums.ticks += totals.ticks;
+            sums.target += totals.target;
+            sums.spinning += totals.spinning;
+            sums.ambiguous += totals.ambiguous;
+            sums.lost += totals.lost;
+        }
+        sums
     }
 
     /// What the system-call hooks counted, by name.

@@ -23,16 +23,30 @@ impl Hooks {
     }
 }
 
-/// Where a program attaches: a BTF-typed raw tracepoint. Programs there are never skipped, unlike
-/// perf-attached ones (docs/hooks.md).
+/// Where a program attaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hook(pub &'static str);
+pub enum Hook {
+    /// A BTF-typed raw tracepoint. Programs there are never skipped, unlike perf-attached ones
+    /// (docs/hooks.md).
+    Tracepoint(&'static str),
+    /// The CPU clock of every CPU that is online: a software perf event.
+    CpuClock,
+}
 
 impl fmt::Display for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "tp_btf/{}", self.0)
+        match self {
+            Self::Tracepoint(name) => write!(f, "tp_btf/{name}"),
+            Self::CpuClock => f.write_str("perf_event/cpu-clock"),
+        }
     }
 }
+
+/// CPU-clock samples per second and CPU, unless asked for otherwise: a prime, so that it keeps step
+/// with nothing.
+pub const DEFAULT_SAMPLE_HZ: u32 = 199;
+/// The most that can be asked for: there a sample is taken every 100 µs.
+pub const MAX_SAMPLE_HZ: u32 = 10_000;
 
 /// What happens without a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,22 +75,22 @@ pub struct ProgramSpec {
 }
 
 const LIFECYCLE: &[ProgramSpec] = &[
-    spec("lw_fork", Hook("sched_process_fork"), Role::Required, "threads born later"),
-    spec("lw_exit", Hook("sched_process_exit"), Role::Required, "threads that end"),
-    spec("lw_exec", Hook("sched_process_exec"), Role::Required, "a target that execs"),
+    spec("lw_fork", Hook::Tracepoint("sched_process_fork"), Role::Required, "threads born later"),
+    spec("lw_exit", Hook::Tracepoint("sched_process_exit"), Role::Required, "threads that end"),
+    spec("lw_exec", Hook::Tracepoint("sched_process_exec"), Role::Required, "a target that execs"),
 ];
 
 const SCHED: &[ProgramSpec] = &[
-    spec("lw_waking", Hook("sched_waking"), Role::Required, "run-queue delay, wakers"),
+    spec("lw_waking", Hook::Tracepoint("sched_waking"), Role::Required, "run-queue delay, wakers"),
     spec(
         "lw_switch",
-        Hook("sched_switch"),
+        Hook::Tracepoint("sched_switch"),
         Role::Preferred,
         "waits and their locks, from saved registers (5.18 and later)",
     ),
     spec(
         "lw_switch_sys",
-        Hook("sched_switch"),
+        Hook::Tracepoint("sched_switch"),
         Role::Fallback,
         "waits, with arguments from the system-call hooks (older kernels)",
     ),
@@ -85,12 +99,25 @@ const SCHED: &[ProgramSpec] = &[
 const SYSCALL: &[ProgramSpec] = &[
     spec(
         "lw_sys_enter",
-        Hook("sys_enter"),
+        Hook::Tracepoint("sys_enter"),
         Role::Required,
         "arguments of every futex call (futex, futex_wait, futex_waitv, futex_wake), every yield",
     ),
-    spec("lw_sys_exit", Hook("sys_exit"), Role::Required, "their results, time in yields"),
+    spec(
+        "lw_sys_exit",
+        Hook::Tracepoint("sys_exit"),
+        Role::Required,
+        "their results, time in yields",
+    ),
 ];
+
+/// Nothing waits for it, so it comes last.
+const SAMPLER: ProgramSpec = spec(
+    "lw_sample",
+    Hook::CpuClock,
+    Role::Optional,
+    "spinning that never gives the CPU away, as samples (--sample-hz)",
+);
 
 const fn spec(name: &'static str, hook: Hook, role: Role, purpose: &'static str) -> ProgramSpec {
     ProgramSpec { name, hook, role, purpose }
@@ -104,14 +131,13 @@ impl ProgramSpec {
     }
 }
 
-/// The programs that a set of hooks wants, in the order in which they are attached: what fills
-/// per-thread state comes before what uses it.
+/// The programs that a set of hooks wants, and the sampler if it is wanted, in the order in which
+/// they are attached: what fills per-thread state comes before what uses it.
 #[must_use]
-pub fn plan(hooks: Hooks) -> Vec<ProgramSpec> {
-    match hooks {
-        Hooks::Sched => LIFECYCLE.iter().chain(SCHED).copied().collect(),
-        Hooks::Syscall => LIFECYCLE.iter().chain(SYSCALL).chain(SCHED).copied().collect(),
-    }
+pub fn plan(hooks: Hooks, sampler: bool) -> Vec<ProgramSpec> {
+    let syscall = if hooks == Hooks::Syscall { SYSCALL } else { &[] };
+    let sampler = sampler.then_some(&SAMPLER);
+    LIFECYCLE.iter().chain(syscall).chain(SCHED).chain(sampler).copied().collect()
 }
 
 #[cfg(test)]
@@ -120,7 +146,7 @@ mod tests {
 
     #[test]
     fn kernel_names_are_short_and_distinct() {
-        let all = plan(Hooks::Syscall);
+        let all = plan(Hooks::Syscall, true);
         for (i, spec) in all.iter().enumerate() {
             assert!(spec.name.len() <= 15, "{}", spec.name);
             assert!(all[..i].iter().all(|other| other.name != spec.name), "{}", spec.name);

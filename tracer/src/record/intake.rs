@@ -3,24 +3,26 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 
-use tracer_common::event::{ThreadEvent, WAIT_CLIPPED_START, WaitEvent};
+use tracer_common::event::{ThreadEvent, WAIT_CLIPPED_END, WAIT_CLIPPED_START, WaitEvent};
 use tracer_common::{
     EVENT_EXEC, EVENT_NATIVE, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW, EVENT_WAIT,
-    FutexIdentity, InitialWait, NoStack, Shape, SpinKey, SpinTotals, ThreadState, WalkEnd,
+    InitialWait, LockSamples as LockSamplesSeen, NoStack, SpinKey, SpinTotals, ThreadState,
+    WalkEnd,
 };
 use zerocopy::FromBytes;
 
 use super::in_flight::remainder;
 use super::locks::Locks;
 use super::natives::Natives;
+use super::spin_code::SpinCodes;
 use super::stacks::Stacks;
 use super::thread_ids::ThreadIds;
 use super::threads::Threads;
 use super::uses::Uses;
-use crate::cpython::{LockType, Namer, Seen};
+use crate::cpython::{Namer, Told};
 use crate::probe::{Hooks, Maps};
 use crate::trace::records::{
-    Class, Kind, LockRecord, ShapeSums, SideStack, SpinSums, Totals, Wait,
+    Class, LockRecord, LockSamples, Sampled, ShapeSums, SideStack, SpinSums, Totals, Wait,
 };
 use crate::trace::writer::{TraceWriter, WriteError};
 use crate::units::{Address, LockIndex, Monotonic, Ns, Pid, Tid};
@@ -55,11 +57,14 @@ pub(super) struct Intake {
     pub(super) thread_ids: ThreadIds,
     /// With `--uprobes`.
     pub(super) uses: Uses,
-    pid: Pid,
-    locks: Locks,
-    stacks: Stacks,
-    /// With `--native`.
-    natives: Option<Natives>,
+    /// With a sampler.
+    pub(super) spin_codes: Option<SpinCodes>,
+    pub(super) pid: Pid,
+    pub(super) locks: Locks,
+    pub(super) stacks: Stacks,
+    pub(super) natives: Natives,
+    /// The waiters' native frames were asked for.
+    with_native: bool,
     start: Monotonic,
     min_wait: Ns,
     hooks: Hooks,
@@ -68,6 +73,8 @@ pub(super) struct Intake {
     below: BTreeMap<u32, ShapeSums>,
     /// Spins still under way at the end.
     spins: Vec<(SpinKey, SpinTotals)>,
+    /// Threads whose waits were under way at the end, and on which futex.
+    pub(super) under_way: Vec<(Tid, Address)>,
 }
 
 impl Intake {
@@ -87,16 +94,19 @@ impl Intake {
             threads: Threads::new(pid),
             thread_ids: ThreadIds::default(),
             uses: Uses::default(),
+            spin_codes: None,
             pid,
             locks: Locks::default(),
             stacks: Stacks::default(),
-            natives: native.then(|| Natives::new(pid)),
+            natives: Natives::new(pid),
+            with_native: native,
             start,
             min_wait,
             hooks,
             malformed: 0,
             below: BTreeMap::new(),
             spins: Vec::new(),
+            under_way: Vec::new(),
         }
     }
 
@@ -126,7 +136,7 @@ impl Intake {
                 }
             }
             EVENT_NATIVE => {
-                if !self.natives.as_mut().is_some_and(|natives| natives.take(bytes, &self.namer)) {
+                if !self.natives.take(bytes, &self.namer) {
                     self.malformed += 1;
                 }
             }
@@ -155,9 +165,7 @@ impl Intake {
                 self.locks.forget();
                 self.stacks.forget();
                 self.thread_ids.forget();
-                if let Some(natives) = &mut self.natives {
-                    natives.forget(self.pid);
-                }
+                self.natives.forget(self.pid);
                 return Taken::Exec;
             }
         }
@@ -186,40 +194,13 @@ impl Intake {
     }
 
     fn wait_at(&mut self, event: &WaitEvent, waiter_stack: SideStack) -> Result<(), WriteError> {
-        let native = match &mut self.natives {
-            Some(natives) => natives.of_wait(event.native_stack),
-            None => Vec::new(),
+        let native = self.natives.of_wait(event.native_stack);
+        let (lock, owner) = self.lock_of(event, waiter_stack, &native)?;
+        let waiter_stack = if self.with_native {
+            self.stacks.with_native(waiter_stack, native, &mut self.writer)?
+        } else {
+            waiter_stack
         };
-        let id = event.identity();
-        let lock_type = self.namer.lock_type(&id);
-        let seen = Seen {
-            id: &id,
-            told: self.stacks.told(waiter_stack, lock_type),
-            subjects: event.subjects,
-            // Only what parks without an argument may be waiting on its own state.
-            thread: if id.shape == Shape::Parked as u32 && id.park_arg == 0 {
-                self.thread_ids.state(Tid(event.tid), self.pid, &self.namer)
-            } else {
-                None
-            },
-            is_thread: self.threads.is_known(Tid(event.val)),
-        };
-        let owner =
-            self.owner(&id, lock_type).or_else(|| self.thread_ids.host(event.holder_ns_tid));
-        let natives = &mut self.natives;
-        let name = |namer: &mut Namer| {
-            let mut name = namer.name(&seen);
-            if name.kind == Kind::Futex
-                && let Some(natives) = natives
-                && let Some(owner) = natives.owner(name.lock, &native, namer)
-            {
-                name.name = format!("{} of {owner}", name.name);
-            }
-            name
-        };
-        let (lock, new) = self.locks.of_wait(&seen, &mut self.namer, name);
-        self.write_lock(new)?;
-        let waiter_stack = self.stacks.with_native(waiter_stack, native, &mut self.writer)?;
         let mut wait = Wait {
             thread: self.threads.index(Tid(event.tid)),
             lock,
@@ -242,18 +223,6 @@ impl Intake {
             self.live.contention += wait.total();
         }
         self.writer.wait(wait)
-    }
-
-    /// Who held the lock when the waiter went to sleep, if the lock itself says so.
-    fn owner(&mut self, id: &FutexIdentity, lock_type: LockType) -> Option<Tid> {
-        match (Shape::from_u32(id.shape)?, lock_type) {
-            // Anything can be in that word of what only looks like a mutex.
-            (Shape::Mutex, _) => self.thread_ids.host(u32::try_from(id.owner).ok()?),
-            (Shape::Parked | Shape::Semaphore, LockType::Rlock) => {
-                self.thread_ids.by_ident(id.owner, self.pid, &self.namer)
-            }
-            _ => None,
-        }
     }
 
     /// Takes in what only the final state of a thread tells.
@@ -279,6 +248,9 @@ impl Intake {
             } else {
                 let stack = self.stack_at_the_end(&mut event)?;
                 self.wait_at(&event, stack)?;
+                if event.flags & WAIT_CLIPPED_END != 0 {
+                    self.under_way.push((tid, Address(event.uaddr)));
+                }
             }
         }
         self.spins.extend(rest.spin);
@@ -336,6 +308,7 @@ impl Intake {
         self.add_spins(maps, &mut totals)?;
         let (locks, namer, writer) = (&mut self.locks, &mut self.namer, &mut self.writer);
         self.uses.add_to(&mut totals, maps, locks, namer, writer)?;
+        self.add_samples(maps, &mut totals)?;
         if self.hooks == Hooks::Syscall {
             totals.syscalls = Some(maps.syscalls());
         }
@@ -388,7 +361,36 @@ impl Intake {
         Ok(())
     }
 
-    fn write_lock(&mut self, new: Option<LockRecord>) -> Result<(), WriteError> {
+    fn add_samples(&mut self, maps: &Maps, totals: &mut Totals) -> Result<(), WriteError> {
+        let Some(codes) = &self.spin_codes else { return Ok(()) };
+        let all = maps.sampled();
+        let mut sampled = Sampled {
+            ticks: all.ticks,
+            target: all.target,
+            spinning: all.spinning,
+            ambiguous: all.ambiguous,
+            lost: all.lost,
+            inexact: codes.inexact,
+            locks: Vec::new(),
+        };
+        let mut locks: BTreeMap<LockIndex, u64> = BTreeMap::new();
+        for (lock, LockSamplesSeen { samples, object_type }) in maps.samples() {
+            // A sample has no stack.
+            let told = |_| Told::Nothing;
+            let (index, new) = self.locks.of_spin(lock.0, object_type, &mut self.namer, told);
+            self.write_lock(new)?;
+            *locks.entry(index).or_default() += samples;
+        }
+        sampled.locks =
+            locks.into_iter().map(|(lock, samples)| LockSamples { lock, samples }).collect();
+        if sampled.lost != 0 {
+            totals.drops.insert("sample_table_full".to_owned(), sampled.lost);
+        }
+        totals.sampled = Some(sampled);
+        Ok(())
+    }
+
+    pub(super) fn write_lock(&mut self, new: Option<LockRecord>) -> Result<(), WriteError> {
         new.map_or(Ok(()), |record| self.writer.lock(record))
     }
 }

@@ -84,7 +84,7 @@ impl Locks {
         // Others say by themselves what they are.
         let address = match Shape::from_u32(id.shape) {
             Some(Shape::Parked) => Some(id.lock),
-            Some(Shape::Semaphore | Shape::Futex) => Some(id.uaddr),
+            Some(Shape::Semaphore | Shape::Futex | Shape::Mutex) => Some(id.uaddr),
             _ => None,
         };
         let place = address.map(|address| (id.shape, address));

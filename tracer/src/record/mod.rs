@@ -1,13 +1,16 @@
 //! A recording: attach, take in what the kernel side sends, write the trace, close it properly.
 
 mod attach;
+mod held;
 mod in_flight;
 mod intake;
 mod kernel_log;
 mod locks;
+mod naming;
 mod natives;
 mod output;
 mod session;
+mod spin_code;
 mod stacks;
 mod status;
 mod thread_ids;

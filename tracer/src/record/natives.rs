@@ -1,4 +1,4 @@
-//! Native stacks on their way from the kernel side to the waits that name them (`--native`).
+//! Native stacks on their way from the kernel side to the waits that name them.
 
 use rustc_hash::FxHashMap;
 use tracer_common::NativeEvent;

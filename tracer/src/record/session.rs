@@ -15,6 +15,7 @@ use tracer_common::{InterpreterConfig, StackConfig};
 use super::attach::{Attached, introduce};
 use super::intake::{Intake, Taken};
 use super::kernel_log::KernelLog;
+use super::spin_code::SpinCodes;
 use super::status::StatusLine;
 use crate::cpython::{Detected, Namer, detect, interpreters, verify};
 use crate::kernel::monotonic_now;
@@ -113,6 +114,10 @@ impl Session {
             let ebpf = attached.loaded.ebpf_mut();
             meta.programs.extend(uprobes.attach(ebpf, &process, groups, minor));
         }
+        let sampler = attached.loaded.has("lw_sample");
+        if !sampler {
+            meta.options.sample_hz = None; // the programs say why
+        }
         let lookout = namer.interpreter().is_none().then(Lookout::begin);
         let mut writer = TraceWriter::new(file)?;
         writer.meta(&meta)?;
@@ -132,6 +137,7 @@ impl Session {
         for (tid, _) in attached.maps.threads() {
             intake.threads.index(tid);
         }
+        intake.spin_codes = sampler.then(|| SpinCodes::new(pid));
         intake.refresh_threads(&mut attached.maps);
         let ring = attached.maps.take_events();
         let kernel_log = KernelLog::open(attached.loaded.ebpf_mut());
@@ -220,7 +226,12 @@ impl Session {
                     guard.clear_ready();
                     outcome?;
                 }
-                _ = drain.tick() => self.drain(ring.get_mut())?,
+                _ = drain.tick() => {
+                    self.drain(ring.get_mut())?;
+                    if let Some(codes) = &mut self.intake.spin_codes {
+                        codes.refresh(&mut self.maps);
+                    }
+                }
                 () = sleep_until(look_at), if self.lookout.is_some() => {
                     self.look_for_interpreter()?;
                 }
@@ -273,6 +284,10 @@ impl Session {
         self.intake.namer.set_interpreter(self.pid, None);
         self.maps.set_interpreter(&InterpreterConfig::default())?;
         self.maps.set_stacks(&StackConfig::default())?;
+        self.maps.forget_spin_sites();
+        if let Some(codes) = &mut self.intake.spin_codes {
+            codes.forget(&mut self.maps);
+        }
         self.lookout = Some(Lookout::begin());
         self.look_for_interpreter()
     }
@@ -376,6 +391,7 @@ impl Session {
                 self.intake.threads.update(tid, &state);
             }
         }
+        self.intake.write_held()?;
         let totals = self.intake.totals(&self.maps, end)?;
         self.intake.writer.threads(self.intake.threads.records())?;
         self.intake.writer.totals(&totals)?;

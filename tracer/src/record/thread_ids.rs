@@ -6,7 +6,8 @@ use rustc_hash::FxHashMap;
 use tracer_common::{SUBJECTS, ThreadStateAddress};
 
 use crate::cpython::{
-    CodeNames, Namer, Walk, first_locals, thread_ident, thread_name, thread_states, walk,
+    CodeNames, Held, Namer, Walk, first_locals, held_locks, thread_ident, thread_name,
+    thread_states, walk,
 };
 use crate::probe::Maps;
 use crate::target::{blocked_futex, ns_tid, tids};
@@ -125,5 +126,23 @@ impl ThreadIds {
         }
         let walked = (walk(memory, python, state)?, first_locals(memory, python, state));
         blocked().then_some(walked)
+    }
+
+    /// The locks that a thread seems to have which is blocked on `futex` and stays so meanwhile.
+    pub(super) fn held_while_blocked(
+        &mut self,
+        pid: Pid,
+        tid: Tid,
+        futex: Address,
+        namer: &Namer,
+    ) -> Option<Vec<Held>> {
+        let blocked = || blocked_futex(pid, tid).is_some_and(|found| found.uaddr == futex);
+        let (memory, python) = (namer.memory()?, namer.interpreter()?);
+        let (state, _) = *self.states.get(&tid)?;
+        if !blocked() {
+            return None;
+        }
+        let held = held_locks(memory, python, &mut self.codes, state);
+        blocked().then_some(held)
     }
 }

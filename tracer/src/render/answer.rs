@@ -3,9 +3,10 @@
 use super::completeness::{condition_words, stacks_lost_words};
 use super::escape;
 use super::place;
+use super::tables::spin_words;
 use super::text::{count, percent, plural};
 use super::uprobes::cost_words;
-use crate::analyze::{LockSummary, Site, SiteSums, Source, Summary, Sums};
+use crate::analyze::{LockSummary, Site, SiteSums, Source, SpinSource, Summary, Sums};
 use crate::trace::records::{Class, LockRecord};
 
 /// Two or three sentences, a line each, the most important first.
@@ -15,18 +16,19 @@ pub fn answer(summary: &Summary) -> String {
     let unclassified = summary.class(Class::Unclassified);
     let mut lines = Vec::new();
     match summary.locks_of(Class::Contention).next() {
-        Some(lock) if lock.sums.wait().0 > 0 => {
+        Some(lock) if summary.lost(&lock.sums).0 > 0 => {
             lines.push(format!(
                 "{} costs most: {} of contention, {}.",
                 label(&lock.lock),
-                percent(lock.sums.wait(), contention.wait()),
-                cost(lock)
+                percent(summary.lost(&lock.sums), summary.lost(&contention)),
+                cost(summary, lock)
             ));
             lines.extend(place_words(summary, lock));
             lines.push(format!(
-                "Contention in all: {} in {} over {}.",
+                "Contention in all: {} in {}{} over {}.",
                 contention.wait(),
                 times(&contention),
+                spinning(summary, &contention),
                 summary.duration
             ));
         }
@@ -38,22 +40,26 @@ pub fn answer(summary: &Summary) -> String {
             summary.duration,
             summary.meta.options.min_wait
         )),
-        _ if summary.totals.waits == 0 && summary.totals.spins == 0 => {
+        _ if summary.totals.waits == 0
+            && summary.totals.spins == 0
+            && summary.totals.samples == 0 =>
+        {
             lines.push(format!("No waits were recorded in {}.", summary.duration));
         }
         _ => lines.push(format!("No contention was recorded in {}.", summary.duration)),
     }
-    if unclassified.wait() > contention.wait() {
+    if summary.lost(&unclassified) > summary.lost(&contention) {
         let most = summary.locks_of(Class::Unclassified).next();
         let place = most.and_then(|lock| place_words(summary, lock));
         lines.push(format!(
-            "More is unclassified, contention or idling: {} in {}{}.",
+            "More is unclassified, contention or idling: {} in {}{}{}.",
             unclassified.wait(),
             times(&unclassified),
+            spinning(summary, &unclassified),
             most.map_or_else(String::new, |lock| format!(
                 "; most of it {}: {}",
                 label(&lock.lock),
-                cost(lock)
+                cost(summary, lock)
             ))
         ));
         lines.extend(place);
@@ -132,8 +138,22 @@ pub(super) fn label(lock: &LockRecord) -> String {
     if lock.address.0 == 0 { name } else { format!("{name} {}", lock.address) }
 }
 
-fn cost(lock: &LockSummary) -> String {
-    format!("{} in {}, longest {}", lock.sums.wait(), times(&lock.sums), lock.sums.max)
+fn cost(summary: &Summary, lock: &LockSummary) -> String {
+    let LockSummary { sums, .. } = lock;
+    let spin = spinning(summary, sums);
+    format!("{} in {}, longest {}{spin}", sums.wait(), times(sums), sums.max)
+}
+
+/// `, and 1.02 s ±4 % spinning (sampled)`, if there was any.
+fn spinning(summary: &Summary, sums: &Sums) -> String {
+    let Some(spin) = summary.spin(sums).filter(|spin| spin.time.0 > 0) else {
+        return String::new();
+    };
+    let words = spin_words(summary, sums);
+    match spin.source {
+        SpinSource::Measured => format!(", and {words} spinning"),
+        SpinSource::Sampled => format!(", and {words} spinning (sampled)"),
+    }
 }
 
 fn times(sums: &Sums) -> String {

@@ -41,6 +41,7 @@ pub(super) fn completeness(summary: &Summary) -> String {
         plural(c.unclassified.waits, "wait")
     ));
     lines.extend(stacks(c));
+    lines.extend(graph(summary));
     if c.spins_unattributed > 0 {
         lines.push(format!(
             "yields not tied to a lock: {} ({} off the CPU, in no sum above)",
@@ -69,14 +70,67 @@ pub(super) fn completeness(summary: &Summary) -> String {
             or_unknown(program.reason.as_deref().unwrap_or_default())
         ));
     }
-    if !summary.spin_measured() {
-        lines.push(
-            "spin time on the CPU is not measured with default hooks; yields counted are those \
-             that gave up the CPU"
-                .to_owned(),
-        );
-    }
+    lines.extend(spinning(summary));
     lines.iter().fold(String::new(), |out, line| out + " " + line + "\n")
+}
+
+/// What chains, convoys and holds don't hold.
+fn graph(summary: &Summary) -> Option<String> {
+    let graph = &summary.graph;
+    let mut words = Vec::new();
+    if graph.late > 0 {
+        words.push(format!("the beginning of {} that came late", plural(graph.late, "wait")));
+    }
+    if graph.unfollowed > 0 {
+        words.push(format!("some moments of {}", plural(graph.unfollowed, "wait")));
+    }
+    if graph.chains_left_out.0 > 0 {
+        words.push(format!("{} of chains beyond the limit", graph.chains_left_out));
+    }
+    if graph.locks_left_out > 0 {
+        words.push("locks beyond the limit".to_owned());
+    }
+    (!words.is_empty()).then(|| format!("not in the wait-for graph: {}", words.join(", ")))
+}
+
+/// How time spent spinning is known, and how much of it.
+fn spinning(summary: &Summary) -> Vec<String> {
+    let mut lines = Vec::new();
+    let measured = summary.spin_measured();
+    if let Some(sampling) = &summary.sampling {
+        let all = sampling.estimate(summary.totals.samples);
+        lines.push(format!(
+            "SAMPLED at {} Hz per CPU: spinning {} ({} to {}, 95 %) in {} of the target's {}{}",
+            count(sampling.hz.into()),
+            all.time,
+            all.low,
+            all.high,
+            count(sampling.spinning),
+            plural(sampling.target, "sample"),
+            if measured { "; shown is what was measured" } else { "" }
+        ));
+        if sampling.ambiguous > 0 {
+            lines.push(format!(
+                "samples of spinning not tied to a lock: {} ({}, in no sum above)",
+                count(sampling.ambiguous),
+                sampling.estimate(sampling.ambiguous).time
+            ));
+        }
+        if sampling.inexact > 0 {
+            lines.push(format!(
+                "functions that spin and whose ends are not known: {} (sampled around the yield)",
+                count(sampling.inexact)
+            ));
+        }
+    }
+    if !measured {
+        let spin =
+            if summary.sampling.is_some() { "sampled" } else { "not measured with default hooks" };
+        lines.push(format!(
+            "spin time on the CPU is {spin}; yields counted are those that gave up the CPU"
+        ));
+    }
+    lines
 }
 
 /// How many waits have a stack, and why the others have none.

@@ -19,7 +19,9 @@ const EXACT: u128 = 1 << 53;
 /// Only inferno's own; none is known for stacks from [`super::folded::stacks`].
 pub fn svg(stacks: &Stacks, summary: &Summary, picture: Picture) -> io::Result<Vec<u8>> {
     let Picture { weight, side, idle } = picture;
-    let title = format!("{}{}: {}", what(weight), by_whom(side), target_words(summary));
+    let sampled = weight == Weight::Spin && !summary.spin_measured();
+    let marked = if sampled { " (sampled)" } else { "" };
+    let title = format!("{}{marked}{}: {}", what(weight), by_whom(side), target_words(summary));
     let subtitle = subtitle(summary, idle);
     if stacks.is_empty() {
         return Ok(empty(&title, &subtitle).into_bytes());

@@ -2,8 +2,8 @@
 //!
 //! By waiter `thread (tid);root frame;…;leaf frame;kind;lock 0xaddress`, by holder the same of who
 //! was in the way, and by both `…;lock 0xaddress;[held by];leaf frame;…;root frame;thread (tid)`.
-//! Three frames stand for what belongs to no thread: `[yields]` (known by lock only),
-//! `[below threshold]` and `[record lost]`. With every class included the numbers of weight `wait`
+//! Some frames stand for what belongs to no thread: `[yields]` (known by lock only),
+//! `[below threshold]`, `[record lost]` and, of weight `spin`, `[spinning, sampled]`. With every class included the numbers of weight `wait`
 //! sum to `totals.wait_ns` exactly, by any side.
 
 use std::cmp::Reverse;
@@ -26,7 +26,7 @@ pub enum Weight {
     Blocked,
     /// Time woken but not yet running, nanoseconds.
     Runq,
-    /// Time on the CPU while spinning, nanoseconds; needs `record --hooks syscall`.
+    /// Time on the CPU while spinning, nanoseconds: sampled, or measured by `record --hooks syscall`.
     Spin,
     /// Number of waits.
     Count,
@@ -37,10 +37,10 @@ pub enum Weight {
 /// A weight that this trace doesn't have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MissingWeight {
-    /// Default hooks can't see it.
+    /// There was no sampler, and default hooks can't see it.
     #[error(
-        "no spin time in this trace: default hooks can't see it; record with --hooks syscall, or \
-         use another --weight"
+        "no spin time in this trace: it was recorded without a sampler; record with --sample-hz or \
+         --hooks syscall, or use another --weight"
     )]
     Spin,
     /// No energy was recorded.
@@ -71,7 +71,9 @@ pub struct Picture {
 pub fn stacks(summary: &Summary, picture: Picture) -> Result<Stacks, MissingWeight> {
     match picture.weight {
         Weight::Energy => return Err(MissingWeight::Energy),
-        Weight::Spin if !summary.spin_measured() => return Err(MissingWeight::Spin),
+        Weight::Spin if summary.spin(&summary.totals).is_none() => {
+            return Err(MissingWeight::Spin);
+        }
         _ => {}
     }
     let shown = |class: Class| picture.idle || class != Class::Idle;
@@ -130,6 +132,16 @@ pub fn stacks(summary: &Summary, picture: Picture) -> Result<Stacks, MissingWeig
             }
             path + ";" + lock
         });
+    }
+    if picture.weight == Weight::Spin && !summary.spin_measured() {
+        for lock in &summary.locks {
+            let Some(frames) = locks.get(&lock.lock.index) else { continue };
+            let time = summary.spin(&lock.sums).map_or(Ns(0), |spin| spin.time);
+            // Samples are known by lock alone.
+            out.add(&Sums { spin: Some(time), ..Sums::default() }, || {
+                format!("[spinning, sampled];{frames}")
+            });
+        }
     }
     for (root, sums) in [("[below threshold]", &summary.below), ("[record lost]", &summary.lost)] {
         for ((kind, class), sums) in sums {

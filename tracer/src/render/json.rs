@@ -9,17 +9,20 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::escape::harmful;
+use super::graph_json;
+use super::people::People;
 use crate::analyze::sites::rows;
-use crate::analyze::{Quantiles, Side, Site, SiteSums, StackTable, Summary, Sums};
+use crate::analyze::{Quantiles, Side, Site, SiteSums, Spin, StackTable, Summary, Sums};
 use crate::trace::records::UseSums;
 use crate::units::Ns;
 
-/// The report; `top` limits locks, threads, pairs and sites each, and never the sites of a lock:
-/// they sum to it.
+/// The report; `top` limits locks, threads, pairs, sites, chains, convoys and deadlocks each, and
+/// never the sites of a lock: they sum to it.
 #[must_use]
 pub fn report(summary: &Summary, top: Option<usize>) -> Value {
     let top = top.unwrap_or(usize::MAX);
     let (meta, target) = (&summary.meta, &summary.meta.target);
+    let people = People::new(summary);
     json!({
         "schema": 1,
         "target": {
@@ -54,7 +57,7 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
         "completeness": completeness(summary),
         "totals": totals(summary),
         "locks": summary.locks.iter().take(top).map(|lock| {
-            let mut object = sums(&lock.sums);
+            let mut object = sums(summary, &lock.sums);
             let usage = lock.usage();
             let usage = usage.as_ref();
             object.extend(fields(json!({
@@ -70,7 +73,7 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
                 "acquisitions": usage.map(|one| one.acquisitions),
                 "failed_tries": usage.map(|one| one.failed),
                 "releases": usage.map(|one| one.releases),
-                "holds": usage.map(|one| one.holds),
+                "uprobe_holds": usage.map(|one| one.holds),
                 "held_ns": usage.map(|one| one.held),
                 "max_held_ns": usage.map(|one| one.max_held),
                 "calls": calls(&lock.uses),
@@ -80,6 +83,7 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
                 "holders": lock.holders.iter().map(|one| {
                     holder(&summary.stacks, one)
                 }).collect::<Vec<_>>(),
+                "holds": lock.holds.as_ref().map(|holds| graph_json::holds(summary, &people, holds)),
             })));
             Value::Object(object)
         }).collect::<Vec<_>>(),
@@ -120,6 +124,9 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
             Value::Object(object)
         }).collect::<Vec<_>>(),
         "uses_elsewhere": summary.uses_elsewhere,
+        "chains": graph_json::chains(summary, &people, top),
+        "convoys": graph_json::convoys(summary, &people, top),
+        "deadlocks": graph_json::deadlocks(summary, &people, top),
         "energy": {"source": "none", "quality": "none", "domains": []},
         "quantile_error": Quantiles::ERROR,
     })
@@ -162,6 +169,13 @@ fn completeness(summary: &Summary) -> Value {
         "stacks_truncated": c.stacks_truncated,
         "spins_unattributed": c.spins_unattributed,
         "yielded_unattributed_ns": c.yielded_unattributed,
+        "sampled": summary.sampling.map(|sampling| json!({
+            "ticks": sampling.ticks,
+            "target": sampling.target,
+            "spinning": sampling.spinning,
+            "ambiguous": sampling.ambiguous,
+            "inexact_functions": sampling.inexact,
+        })),
         "woken_before_sleep": c.woken_before_sleep,
         "wake_unseen": c.wake_unseen,
         "futex_switches": c.futex_switches,
@@ -170,13 +184,17 @@ fn completeness(summary: &Summary) -> Value {
         "damage": c.file.damage,
         "unknown_chunks": c.file.unknown_chunks,
         "left_out": c.file.left_out,
+        "graph_late": summary.graph.late,
+        "chains_unfollowed": summary.graph.unfollowed,
+        "chains_left_out_ns": summary.graph.chains_left_out,
+        "graph_locks_left_out": summary.graph.locks_left_out,
     })
 }
 
 fn totals(summary: &Summary) -> Value {
     use crate::trace::records::Class;
 
-    let mut object = sums(&summary.totals);
+    let mut object = sums(summary, &summary.totals);
     for (key, class) in [
         ("contention_ns", Class::Contention),
         ("idle_ns", Class::Idle),
@@ -188,7 +206,7 @@ fn totals(summary: &Summary) -> Value {
     let kinds = summary
         .by_kind
         .iter()
-        .map(|(kind, kind_sums)| (kind.name().to_owned(), Value::Object(sums(kind_sums))));
+        .map(|(kind, kind_sums)| (kind.name().to_owned(), Value::Object(sums(summary, kind_sums))));
     object.insert("by_kind".to_owned(), Value::Object(kinds.collect()));
     Value::Object(object)
 }
@@ -216,12 +234,21 @@ fn holder(stacks: &StackTable, one: &SiteSums) -> Value {
 }
 
 /// The keys that a lock, a kind and the totals share.
-fn sums(sums: &Sums) -> Map<String, Value> {
+fn sums(summary: &Summary, sums: &Sums) -> Map<String, Value> {
+    let spin = summary.spin(sums);
+    let sampled = summary.sampling.map(|sampling| {
+        let Spin { time, low, high, .. } = sampling.estimate(sums.samples);
+        json!({"samples": sums.samples, "spin_ns": time, "low_ns": low, "high_ns": high})
+    });
     fields(json!({
         "waits": sums.waits,
         "spins": sums.spins,
         "wait_ns": sums.wait(),
-        "spin_ns": sums.spin,
+        "spin_ns": spin.map(|spin| spin.time),
+        "spin_low_ns": spin.map(|spin| spin.low),
+        "spin_high_ns": spin.map(|spin| spin.high),
+        "spin_source": spin.map(|spin| spin.source.name()),
+        "sampled": sampled,
         "blocked_ns": sums.blocked,
         "runq_ns": sums.runq,
         "yielded_ns": sums.yielded,

@@ -2,11 +2,15 @@
 
 pub mod answer;
 mod completeness;
+pub mod deadlocks;
 pub mod escape;
 pub mod flamegraph;
 pub mod folded;
+mod graph;
+mod graph_json;
 pub mod json;
 mod paths;
+mod people;
 mod place;
 mod rows;
 mod sites;

@@ -6,34 +6,28 @@ use super::answer::label;
 use super::escape;
 use super::rows::{Limits, Rows};
 use super::text::{count, percent};
-use crate::analyze::{LockSummary, Pair, Summary, Sums, ThreadSummary};
+use crate::analyze::{LockSummary, Pair, Spin, SpinSource, Summary, Sums, ThreadSummary};
 use crate::trace::records::Class;
 use crate::units::Ns;
 
 pub(super) fn locks<'a>(
     locks: impl Iterator<Item = &'a LockSummary>,
+    summary: &Summary,
     whole: Ns,
     limits: Limits,
 ) -> String {
-    let header = [
-        "kind",
-        "lock",
-        "waits",
-        "yields",
-        "waited",
-        "blocked",
-        "run queue",
-        "yielded",
-        "p50",
-        "p99",
-        "longest",
-        "share",
-    ];
+    let spin = spin_title(summary);
+    let header: Vec<_> =
+        ["kind", "lock", "waits", "yields", "waited", "blocked", "run queue", "yielded"]
+            .into_iter()
+            .chain(spin)
+            .chain(["p50", "p99", "longest", "share"])
+            .collect();
     let mut table = Rows::new(&header, 2, limits);
     for lock in locks {
         let quantile = |q| lock.durations.at(q).map_or_else(|| "-".to_owned(), |ns| ns.to_string());
         table.row(lock.sums.wait(), || {
-            vec![
+            let mut cells = vec![
                 lock.lock.kind.name().to_owned(),
                 label(&lock.lock),
                 count(lock.sums.waits),
@@ -42,34 +36,33 @@ pub(super) fn locks<'a>(
                 lock.sums.blocked.to_string(),
                 lock.sums.runq.to_string(),
                 lock.sums.yielded.to_string(),
+            ];
+            cells.extend(spin.map(|_| spin_words(summary, &lock.sums)));
+            cells.extend([
                 quantile(0.5),
                 quantile(0.99),
                 lock.sums.max.to_string(),
                 percent(lock.sums.wait(), whole),
-            ]
+            ]);
+            cells
         });
     }
     table.finish("lock")
 }
 
 pub(super) fn kinds(summary: &Summary, limits: Limits) -> String {
-    let header = [
-        "kind",
-        "waits",
-        "yields",
-        "waited",
-        "blocked",
-        "run queue",
-        "yielded",
-        "longest",
-        "share",
-    ];
+    let spin = spin_title(summary);
+    let header: Vec<_> = ["kind", "waits", "yields", "waited", "blocked", "run queue", "yielded"]
+        .into_iter()
+        .chain(spin)
+        .chain(["longest", "share"])
+        .collect();
     let mut table = Rows::new(&header, 1, limits);
     let mut kinds: Vec<_> = summary.by_kind.iter().collect();
     kinds.sort_by_key(|(kind, sums)| (std::cmp::Reverse(sums.wait()), **kind));
     for (kind, sums) in kinds {
         table.row(sums.wait(), || {
-            vec![
+            let mut cells = vec![
                 kind.name().to_owned(),
                 count(sums.waits),
                 count(sums.spins),
@@ -77,9 +70,10 @@ pub(super) fn kinds(summary: &Summary, limits: Limits) -> String {
                 sums.blocked.to_string(),
                 sums.runq.to_string(),
                 sums.yielded.to_string(),
-                sums.max.to_string(),
-                percent(sums.wait(), summary.totals.wait()),
-            ]
+            ];
+            cells.extend(spin.map(|_| spin_words(summary, sums)));
+            cells.extend([sums.max.to_string(), percent(sums.wait(), summary.totals.wait())]);
+            cells
         });
     }
     table.finish("kind")
@@ -88,9 +82,9 @@ pub(super) fn kinds(summary: &Summary, limits: Limits) -> String {
 pub(super) fn classes(summary: &Summary, limits: Limits) -> String {
     let mut table = Rows::new(&["class", "waits", "yields", "waited", "share"], 1, limits);
     for class in [Class::Contention, Class::Pause, Class::Unclassified, Class::Idle] {
-        let Sums { waits, spins, .. } = summary.class(class);
+        let Sums { waits, spins, samples, .. } = summary.class(class);
         let wait = summary.class(class).wait();
-        if waits > 0 || spins > 0 {
+        if waits > 0 || spins > 0 || samples > 0 {
             table.row(wait, || {
                 let share = percent(wait, summary.totals.wait());
                 vec![class.name().to_owned(), count(waits), count(spins), wait.to_string(), share]
@@ -98,6 +92,26 @@ pub(super) fn classes(summary: &Summary, limits: Limits) -> String {
         }
     }
     table.finish("class")
+}
+
+/// The column of time spent spinning, if the trace has such times.
+fn spin_title(summary: &Summary) -> Option<&'static str> {
+    summary.spin(&summary.totals).map(|spin| match spin.source {
+        SpinSource::Measured => "spinning",
+        SpinSource::Sampled => "spinning (sampled)",
+    })
+}
+
+/// `1.02 s`, or if it was sampled `1.02 s ±4 %`.
+pub(super) fn spin_words(summary: &Summary, sums: &Sums) -> String {
+    match summary.spin(sums) {
+        Some(Spin { time, high, source: SpinSource::Sampled, .. }) if time.0 > 0 => {
+            // The upper half of the interval is the wider one.
+            format!("{time} ±{}", percent(Ns(high.0.saturating_sub(time.0)), time))
+        }
+        Some(spin) => spin.time.to_string(),
+        None => "-".to_owned(),
+    }
 }
 
 pub(super) fn threads<'a>(

@@ -4,9 +4,10 @@ use std::fmt::Write;
 
 use super::answer::answer;
 use super::completeness::completeness;
+use super::deadlocks::deadlocks;
 use super::escape;
 use super::rows::Limits;
-use super::{sites, tables, uprobes};
+use super::{graph, sites, tables, uprobes};
 use crate::analyze::{Side, Summary};
 use crate::trace::records::Class;
 use crate::units::Ns;
@@ -32,6 +33,8 @@ pub enum By {
     Pair,
     /// A row per kind of lock.
     Kind,
+    /// Chains of waits, queues, and how long locks were held.
+    Graph,
 }
 
 /// What of a trace is shown, and how much.
@@ -54,12 +57,14 @@ pub fn report(summary: &Summary, view: View) -> String {
     let some = Limits { top: view.top.unwrap_or(TOP), width: view.width };
     let mut out = header(summary);
     out += "\n";
+    out += &deadlocks(summary, view.top);
     out += &answer(summary);
     match view.by {
         None => overview(&mut out, summary, view, some),
         Some(By::Lock) => {
             let whole = summary.totals.wait();
-            section(&mut out, "Locks", &tables::locks(summary.waited_locks(), whole, all));
+            let locks = tables::locks(summary.waited_locks(), summary, whole, all);
+            section(&mut out, "Locks", &locks);
             lock_sites(&mut out, summary, view, EVERY);
         }
         Some(By::Thread) => {
@@ -74,6 +79,7 @@ pub fn report(summary: &Summary, view: View) -> String {
             section(&mut out, "Who waited for whom", &pairs);
         }
         Some(By::Kind) => section(&mut out, "By kind", &tables::kinds(summary, all)),
+        Some(By::Graph) => wait_for_graph(&mut out, summary, all),
     }
     if !summary.meta.options.uprobes.is_empty() && matches!(view.by, None | Some(By::Lock)) {
         let title = "Uncontended acquisitions and hold times (uprobes)";
@@ -93,12 +99,14 @@ fn overview(out: &mut String, summary: &Summary, view: View, limits: Limits) {
     ] {
         if summary.locks_of(class).next().is_some() {
             let whole = summary.class(class).wait();
-            section(out, title, &tables::locks(summary.locks_of(class), whole, limits));
+            section(out, title, &tables::locks(summary.locks_of(class), summary, whole, limits));
         }
         if class == Class::Contention {
             lock_sites(out, summary, view, LEADING);
         }
     }
+    let limits_of_graph = Limits { top: view.top.unwrap_or(LEADING.0), ..limits };
+    wait_for_graph(out, summary, limits_of_graph);
     if !summary.by_kind.is_empty() {
         section(out, "By class", &tables::classes(summary, limits));
         section(out, "By kind", &tables::kinds(summary, limits));
@@ -116,6 +124,13 @@ fn lock_sites(out: &mut String, summary: &Summary, view: View, usual: (usize, us
     let body = sites::by_lock(summary, side, locks, usual.1, view.width);
     if !body.is_empty() {
         section(out, "Where the leading locks are waited for and held", &body);
+    }
+}
+
+/// Chains, convoys and holds; deadlocks stand at the top.
+fn wait_for_graph(out: &mut String, summary: &Summary, limits: Limits) {
+    for (title, body) in graph::sections(summary, limits) {
+        section(out, title, &body);
     }
 }
 

@@ -3,7 +3,9 @@
 use serde::de::DeserializeOwned;
 
 use super::format::{Capped, ChunkHeader, ChunkKind, IndexEntry, MAX_INDEX, MAX_STACK_FRAMES};
-use super::records::{End, FrameRecord, LockRecord, Meta, StackRecord, ThreadRecord, Totals, Wait};
+use super::records::{
+    End, FrameRecord, HeldRecord, LockRecord, Meta, StackRecord, ThreadRecord, Totals, Wait,
+};
 use super::waits::WaitBlock;
 
 /// The content of one intact chunk.
@@ -21,6 +23,8 @@ pub enum Chunk {
     Stacks(Vec<StackRecord>),
     /// Waits.
     Waits(Vec<Wait>),
+    /// Locks that threads seem to have at the end.
+    Held(Vec<HeldRecord>),
     /// Replaces earlier totals.
     Totals(Box<Totals>),
     /// The recording was ended in order.
@@ -58,6 +62,7 @@ pub(super) fn decode(header: &ChunkHeader, stored: &[u8]) -> Result<Decoded, Str
             let block: WaitBlock = postcard_value(&raw)?;
             Chunk::Waits(block.waits().ok_or("its columns don't fit together")?)
         }
+        ChunkKind::Held => Chunk::Held(json::<Capped<_>>(&raw)?.0),
         ChunkKind::Totals => Chunk::Totals(json(&raw)?),
         ChunkKind::End => Chunk::End(json(&raw)?),
         ChunkKind::Index => {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::records::{End, FrameRecord, LockRecord, Meta, StackRecord, ThreadRecord, Totals};
+use super::records::{
+    End, FrameRecord, HeldRecord, LockRecord, Meta, StackRecord, ThreadRecord, Totals,
+};
 use crate::units::{FrameIndex, LockIndex, Monotonic, StackIndex, ThreadIndex};
 
 /// A trace without its waits, which are visited one by one while it is read.
@@ -18,6 +20,8 @@ pub struct Trace {
     pub frames: BTreeMap<FrameIndex, FrameRecord>,
     /// The stacks by index.
     pub stacks: BTreeMap<StackIndex, StackRecord>,
+    /// Locks that threads seem to have at the end.
+    pub held: Vec<HeldRecord>,
     /// The last counters.
     pub totals: Totals,
     /// How the recording ended; none if the trace was cut, or damaged there.
@@ -43,6 +47,6 @@ pub struct Condition {
     pub damage: Vec<String>,
     /// Chunks of kinds that this version doesn't know, skipped.
     pub unknown_chunks: u64,
-    /// Locks, threads, frames and stacks left out because there are too many.
+    /// Locks, threads, frames, stacks and held locks left out because there are too many.
     pub left_out: u64,
 }

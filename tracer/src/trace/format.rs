@@ -18,7 +18,7 @@ pub const HEADER_LEN: usize = 16;
 pub const MAX_RAW: u32 = 16 << 20;
 /// No chunk takes more than this in the file, in bytes without its header.
 pub const MAX_STORED: u32 = 17 << 20;
-/// No chunk holds more waits, locks, threads, frames or stacks than this.
+/// No chunk holds more waits, locks, threads, frames, stacks or held locks than this.
 pub const MAX_ITEMS: usize = 1 << 16;
 /// No stack has more frames than this. (Recorders keep far fewer.)
 pub const MAX_STACK_FRAMES: usize = 1 << 10;
@@ -47,6 +47,8 @@ pub enum ChunkKind {
     Frames = 8,
     /// postcard list of [`StackRecord`](super::records::StackRecord).
     Stacks = 9,
+    /// JSON list of [`HeldRecord`](super::records::HeldRecord).
+    Held = 10,
 }
 
 impl ChunkKind {
@@ -63,6 +65,7 @@ impl ChunkKind {
             7 => Self::Index,
             8 => Self::Frames,
             9 => Self::Stacks,
+            10 => Self::Held,
             _ => return None,
         })
     }
@@ -80,6 +83,7 @@ impl ChunkKind {
             Self::Index => "index",
             Self::Frames => "frames",
             Self::Stacks => "stacks",
+            Self::Held => "held locks",
         }
     }
 }

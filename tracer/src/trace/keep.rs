@@ -9,6 +9,8 @@ use super::records::{FrameRecord, LockRecord, ThreadRecord, Wait};
 /// Locks, threads, frames, and stacks, that are kept of each; waits of further ones stay in the
 /// sums.
 const MAX_NAMED: usize = 1 << 20;
+/// Held locks that are kept.
+const MAX_HELD: usize = 1 << 16;
 /// Frames in all stacks together that are kept.
 const MAX_FRAMES_IN_STACKS: usize = 1 << 24;
 /// Bytes of all names together that are kept.
@@ -53,6 +55,11 @@ impl Keeper {
                     trace.last_seen = trace.last_seen.max(wait.end);
                     visit(wait);
                 }
+            }
+            Chunk::Held(held) => {
+                let room = MAX_HELD.saturating_sub(trace.held.len());
+                self.left_out += held.len().saturating_sub(room) as u64;
+                trace.held.extend(held.into_iter().take(room));
             }
             Chunk::Totals(totals) => {
                 trace.last_seen = trace.last_seen.max(totals.at);
@@ -134,7 +141,7 @@ fn cut(name: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::records::StackRecord;
+    use crate::trace::records::{HeldRecord, StackRecord};
     use crate::units::{FrameIndex, StackIndex, ThreadIndex};
 
     fn take(keeper: &mut Keeper, chunk: Chunk) {
@@ -154,6 +161,16 @@ mod tests {
         let (trace, left_out) = keeper.finish();
         assert_eq!(trace.stacks.into_keys().collect::<Vec<_>>(), [StackIndex(0), StackIndex(2)]);
         assert_eq!(left_out, 1);
+    }
+
+    #[test]
+    fn held_locks_are_bounded() {
+        let mut keeper = Keeper::default();
+        for _ in 0..3 {
+            take(&mut keeper, Chunk::Held(vec![HeldRecord::default(); MAX_HELD / 2]));
+        }
+        let (trace, left_out) = keeper.finish();
+        assert_eq!((trace.held.len(), left_out), (MAX_HELD, MAX_HELD as u64 / 2));
     }
 
     #[test]

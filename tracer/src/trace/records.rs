@@ -426,6 +426,36 @@ impl UseSums {
     }
 }
 
+/// What the CPU-clock sampler counted. Each sample stands for `1 / sample_hz` of a second on a CPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sampled {
+    /// Ticks of the clock on all CPUs, whatever ran.
+    pub ticks: u64,
+    /// Of those, the target's.
+    pub target: u64,
+    /// Of those, spinning on a lock that is known: the sum of `locks`, and `lost`.
+    pub spinning: u64,
+    /// Of the target's, at a place where threads spin, and it is not known for what. In no lock.
+    pub ambiguous: u64,
+    /// Spinning on a known lock for which there was no room.
+    pub lost: u64,
+    /// Functions that spin and are known only roughly.
+    pub inexact: u64,
+    /// By lock.
+    pub locks: Vec<LockSamples>,
+}
+
+/// Samples that hit a thread spinning on one lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LockSamples {
+    /// The lock.
+    pub lock: LockIndex,
+    /// Samples.
+    pub samples: u64,
+}
+
 /// Counters so far. A later one replaces an earlier one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -446,10 +476,44 @@ pub struct Totals {
     pub spins: Vec<SpinSums>,
     /// What `--uprobes` counted.
     pub uses: Vec<UseSums>,
+    /// Samples of the CPU clock; none: no sampler.
+    pub sampled: Option<Sampled>,
     /// What `--hooks syscall` counted, by name.
     pub syscalls: Option<BTreeMap<String, u64>>,
     /// What the recorder itself used: `recorder_cpu_ns`, `bytes_written`, …
     pub self_cost: BTreeMap<String, u64>,
+}
+
+/// A lock that a thread seems to have which was blocked when the recording ended: read from its
+/// frames, because the lock itself does not say who has it. An inference, not a fact.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HeldRecord {
+    /// Who seems to have it.
+    pub thread: ThreadIndex,
+    /// The lock object (`id(lock)`).
+    pub object: Address,
+    /// What is waited on in it, as [`LockRecord::lock`]; 0 if that is not known.
+    pub lock: Address,
+    /// What says so.
+    pub how: HeldHow,
+    /// Which of the thread's Python frames says so; 0 is the leaf. They are those of the waiter's
+    /// stack of the wait that was under way.
+    pub depth: u32,
+}
+
+/// What says that a thread has a lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeldHow {
+    /// The frame is inside a `with` block of it: its `__exit__` waits on the frame's stack.
+    With,
+    /// The frame's code has called its `acquire`, and not its `release` since.
+    Acquire,
+    /// Something that this version doesn't know, and does not believe.
+    #[default]
+    #[serde(other)]
+    Other,
 }
 
 /// How the recording ended. Written last; a trace without it was cut.

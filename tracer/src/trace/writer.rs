@@ -10,7 +10,9 @@ use super::format::{
     ChunkHeader, ChunkKind, HEADER_LEN, IndexEntry, MAX_INDEX, MAX_ITEMS, MAX_RAW,
     MAX_STACK_FRAMES, MAX_STORED, file_header, trailer,
 };
-use super::records::{End, FrameRecord, LockRecord, Meta, StackRecord, ThreadRecord, Totals, Wait};
+use super::records::{
+    End, FrameRecord, HeldRecord, LockRecord, Meta, StackRecord, ThreadRecord, Totals, Wait,
+};
 use super::waits::WaitBlock;
 use crate::units::ThreadIndex;
 
@@ -151,6 +153,15 @@ impl<W: Write> TraceWriter<W> {
     pub fn wait(&mut self, wait: Wait) -> Result<(), WriteError> {
         self.waits.push(wait);
         if self.waits.len() >= MAX_ITEMS { self.cut() } else { Ok(()) }
+    }
+
+    /// Writes locks that threads seem to have at the end, after everything buffered before them.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub fn held(&mut self, held: &[HeldRecord]) -> Result<(), WriteError> {
+        self.cut()?;
+        self.chunk_split(ChunkKind::Held, held, |part| json(ChunkKind::Held, part))
     }
 
     /// Writes counters, after everything buffered before them. A later one replaces an earlier one.

@@ -3,7 +3,8 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tracer::trace::records::{
-    Class, FrameRecord, Kind, LockRecord, SideStack, StackRecord, ThreadRecord, Wait,
+    Class, FrameRecord, HeldHow, HeldRecord, Kind, LockRecord, SideStack, StackRecord,
+    ThreadRecord, Wait,
 };
 use tracer::units::{Address, FrameIndex, LockIndex, Monotonic, Ns, StackIndex, ThreadIndex, Tid};
 
@@ -77,4 +78,17 @@ pub(crate) fn any_thread() -> impl Strategy<Value = ThreadRecord> {
             ..ThreadRecord::default()
         }
     })
+}
+
+pub(crate) fn any_held() -> impl Strategy<Value = HeldRecord> {
+    let how = prop_oneof![Just(HeldHow::With), Just(HeldHow::Acquire), Just(HeldHow::Other)];
+    (any::<u32>(), any::<u64>(), any::<u64>(), how, any::<u32>()).prop_map(
+        |(thread, object, lock, how, depth)| HeldRecord {
+            thread: ThreadIndex(thread),
+            object: Address(object),
+            lock: Address(lock),
+            how,
+            depth,
+        },
+    )
 }

@@ -4,8 +4,8 @@ mod stacks;
 
 use tracer::trace::TraceWriter;
 use tracer::trace::records::{
-    Class, End, FrameRecord, Kind, LockRecord, Meta, Options, ProgramState, ShapeSums, SideStack,
-    SpinSums, StackRecord, Target, ThreadRecord, Totals, Wait,
+    Class, End, FrameRecord, HeldRecord, Kind, LockRecord, Meta, Options, ProgramState, ShapeSums,
+    SideStack, SpinSums, StackRecord, Target, ThreadRecord, Totals, Wait,
 };
 use tracer::units::{Address, LockIndex, Monotonic, Ns, Pid, StackIndex, ThreadIndex, Tid};
 use tracer_common::Shape;
@@ -25,6 +25,8 @@ pub(crate) struct Content {
     pub(crate) stacks: Vec<StackRecord>,
     /// Waits in the order of their ends.
     pub(crate) waits: Vec<Wait>,
+    /// Locks that threads seem to have at the end.
+    pub(crate) held: Vec<HeldRecord>,
     /// Counters.
     pub(crate) totals: Totals,
     /// End.
@@ -52,6 +54,7 @@ impl Content {
             }
             writer.flush().unwrap();
         }
+        writer.held(&self.held).unwrap();
         writer.totals(&self.totals).unwrap();
         writer.finish(&self.end).unwrap()
     }
@@ -268,10 +271,12 @@ pub(crate) fn sample() -> Content {
                 },
             ],
             uses: vec![],
+            sampled: None,
             syscalls: None,
             self_cost: names(&[("bytes_written", 12_345), ("recorder_cpu_ns", 6_000_000)]),
         },
         waits,
+        held: vec![],
         end: End { at: Monotonic(START + 10_000_000_000), reason: "duration".to_owned() },
     }
 }

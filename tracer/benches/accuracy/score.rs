@@ -1,0 +1,176 @@
+//! Verdicts added up.
+
+use anyhow::Result;
+use tracer::analyze::Summary;
+use tracer::trace::records::Class;
+
+use super::matching::{Verdict, judge, parts_fill};
+use super::seen::{Recording, Seen};
+use super::truth::{Account, Truth};
+
+/// So many of so many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// How many are so.
+    pub(crate) part: u64,
+    /// How many there are.
+    pub(crate) of: u64,
+}
+
+impl Share {
+    /// Counts one more.
+    pub(crate) fn count(&mut self, so: bool) {
+        self.of += 1;
+        self.part += u64::from(so);
+    }
+
+    /// The part as a number from 0 to 1; none of nothing.
+    #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
+    pub(crate) fn fraction(self) -> Option<f64> {
+        (self.of > 0).then(|| self.part as f64 / self.of as f64)
+    }
+}
+
+/// What one program on one interpreter came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Score {
+    /// Waits of the truth that were seen at all. All other shares are of those seen.
+    pub(crate) matched: Share,
+    /// Kind.
+    pub(crate) kind: Share,
+    /// Class.
+    pub(crate) class: Share,
+    /// Name.
+    pub(crate) name: Share,
+    /// Address, of those that have one.
+    pub(crate) address: Share,
+    /// Time within the tolerance.
+    pub(crate) time: Share,
+    /// Waits in which the thread lost the CPU only by sleeping.
+    pub(crate) undisturbed: Share,
+    /// Of those, the ones whose time is within the tolerance of the time asleep.
+    pub(crate) asleep: Share,
+    /// The other side, of those of which it is known.
+    pub(crate) holder: Share,
+    /// Recorded waits whose parts fill them.
+    pub(crate) parts: Share,
+    /// Time of recorded waits in nanoseconds that is unclassified, of all.
+    pub(crate) unclassified: Share,
+    /// The same of contention.
+    pub(crate) contention: Share,
+    /// How far the times are off, least first.
+    pub(crate) off_ns: Vec<u64>,
+    /// The same from the time asleep.
+    pub(crate) off_asleep_ns: Vec<u64>,
+    /// Waits that were lost, of any reason.
+    pub(crate) lost: u64,
+    /// What was wrong, a few of each kind.
+    pub(crate) wrong: Vec<String>,
+}
+
+/// What is shown of one score's faults.
+const MAX_WRONG: usize = 12;
+
+/// Compares a program's account with what was recorded of it.
+///
+/// # Errors
+/// If the account lacks a cost.
+pub(crate) fn score(account: &Account, recording: &Recording) -> Result<Score> {
+    let mut score = Score::default();
+    for truth in &account.waits {
+        let duration = account.duration(truth)?;
+        let recorded = recording.waits.get(&truth.tid).map_or(&[][..], Vec::as_slice);
+        score.take(truth, duration, judge(truth, duration, recorded));
+    }
+    for seen in recording.waits.values().flatten() {
+        score.fill(seen);
+    }
+    score.shares(&recording.summary);
+    score.off_ns.sort_unstable();
+    score.off_asleep_ns.sort_unstable();
+    Ok(score)
+}
+
+impl Score {
+    fn take(&mut self, truth: &Truth, duration: u64, verdict: Option<Verdict>) {
+        self.matched.count(verdict.is_some());
+        let Some(verdict) = verdict else {
+            self.fault(truth, duration, "not seen");
+            return;
+        };
+        self.kind.count(verdict.kind);
+        self.class.count(verdict.class);
+        self.name.count(verdict.name);
+        self.time.count(verdict.time);
+        self.undisturbed.count(verdict.asleep.is_some());
+        for (share, known) in [
+            (&mut self.address, verdict.address),
+            (&mut self.holder, verdict.holder),
+            (&mut self.asleep, verdict.asleep),
+        ] {
+            if let Some(right) = known {
+                share.count(right);
+            }
+        }
+        self.off_ns.push(verdict.off_ns.unsigned_abs());
+        self.off_asleep_ns.extend(verdict.off_asleep_ns.map(i64::unsigned_abs));
+        if verdict != verdict.clone().all_right() {
+            let (off, asleep) = (verdict.off_ns, verdict.off_asleep_ns);
+            let off = format!("{}, off by {off} ns, asleep {asleep:?}", verdict.recorded);
+            self.fault(truth, duration, &off);
+        }
+    }
+
+    fn fault(&mut self, truth: &Truth, duration: u64, recorded: &str) {
+        if self.wrong.len() < MAX_WRONG {
+            self.wrong.push(format!(
+                "{} {} {} {} holder {:?} by {} for {duration} ns from {}: {recorded}",
+                truth.class,
+                truth.kind,
+                truth.name,
+                truth.address.as_deref().unwrap_or("-"),
+                truth.holder_tid,
+                truth.op,
+                truth.start_ns,
+            ));
+        }
+    }
+
+    fn fill(&mut self, seen: &Seen) {
+        let fills = parts_fill(seen);
+        self.parts.count(fills);
+        if !fills && self.wrong.len() < MAX_WRONG {
+            self.wrong.push(format!("parts don't fill it: {:?}", seen.wait));
+        }
+    }
+
+    fn shares(&mut self, summary: &Summary) {
+        let of = summary.totals.wait().0;
+        let part = |class| Share { part: summary.class(class).wait().0, of };
+        (self.unclassified, self.contention) = (part(Class::Unclassified), part(Class::Contention));
+        self.lost = summary.completeness.lost_waits;
+    }
+}
+
+/// The time that this share of the waits is off by at most. They are in order.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rank among a few thousand"
+)]
+pub(crate) fn off_at(off_ns: &[u64], share: f64) -> Option<u64> {
+    let last = off_ns.len().checked_sub(1)?;
+    let rank = (off_ns.len() as f64 * share).ceil() as usize;
+    off_ns.get(rank.saturating_sub(1).min(last)).copied()
+}
+
+impl Verdict {
+    fn all_right(mut self) -> Self {
+        (self.kind, self.class, self.name, self.time) = (true, true, true, true);
+        self.address = self.address.map(|_| true);
+        self.holder = self.holder.map(|_| true);
+        self.asleep = self.asleep.map(|_| true);
+        self
+    }
+}

@@ -1,0 +1,64 @@
+//! Ring 4: waits that are known by construction have the right kind, class, name and address, on every
+//! interpreter that there is. `docs/accuracy.md` has the whole table.
+
+#[expect(dead_code, reason = "the bench uses the rest")]
+#[path = "../benches/accuracy/mod.rs"]
+mod accuracy;
+#[expect(dead_code, reason = "each test binary uses its own part")]
+#[path = "support/live.rs"]
+mod live;
+
+use accuracy::measure::{Outcome, measure};
+use accuracy::recorder::How;
+use accuracy::score::Share;
+use tracer::probe::Hooks;
+use tracer::units::Ns;
+
+/// Each with one of its own: the newest with and without the GIL, one with a lock of each old form.
+const VERSIONS: [&str; 5] = ["3.11", "3.13", "3.13t", "3.14t", "3.15"];
+
+fn whole(share: Share) -> bool {
+    share.of > 0 && share.part == share.of
+}
+
+fn assert_right(families: &[&str]) {
+    let _alone = live::alone();
+    let how = How { hooks: Hooks::Sched, min_wait: Ns(10_000), keep: None };
+    for version in VERSIONS {
+        if version == "3.13t" && !live::has_python(version) {
+            continue; // optional; the test run says so
+        }
+        let python = live::python(version);
+        for family in families {
+            let score = match measure(python.as_ref(), version, family, &how).outcome {
+                Outcome::Measured(score) => score,
+                Outcome::NotHere => continue,
+                Outcome::Failed(why) => panic!("{family} on {version}: {why}"),
+            };
+            // One that ends by a time-out in the truth may not have slept at all.
+            let Share { part, of, .. } = score.matched;
+            assert!(of > 0 && part * 50 >= of * 49, "{family} on {version}: saw {part} of {of}");
+            for (what, share) in [
+                ("kind", score.kind),
+                ("class", score.class),
+                ("name", score.name),
+                ("address", score.address),
+                ("parts", score.parts),
+            ] {
+                assert!(whole(share), "{family} on {version}, {what}: {share:?}");
+            }
+            let Share { part, of, .. } = score.unclassified;
+            assert!(part * 100 < of, "{family} on {version}: {part} of {of} ns unclassified");
+        }
+    }
+}
+
+#[test]
+fn locks_and_semaphores_are_what_they_are() {
+    assert_right(&["lock", "rlock", "semaphore"]);
+}
+
+#[test]
+fn what_idles_is_what_it_idles_on() {
+    assert_right(&["condition", "event", "queue", "join"]);
+}
