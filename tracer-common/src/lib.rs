@@ -12,6 +12,7 @@ pub mod sample;
 pub mod shape;
 pub mod stack;
 pub mod thread;
+pub mod uprobe;
 
 pub use config::{InterpreterConfig, MAX_GILS};
 pub use counter::{DropReason, ShapeTotals, Stat, SyscallTotals};
@@ -26,6 +27,7 @@ pub use stack::{
     WalkEnd,
 };
 pub use thread::{InitialWait, QuickState, SpinKey, SpinSite, SpinTotals, ThreadState};
+pub use uprobe::{UprobeLoss, UprobeThread, UseKey, UseKind, UseTotals};
 
 /// Marks plain `#[repr(C)]` data as readable from and writable to BPF maps.
 macro_rules! plain_data {

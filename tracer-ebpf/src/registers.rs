@@ -71,6 +71,41 @@ impl Registers {
         self.word(const { [14, 13, 12, 7, 9, 8][N] })
     }
 
+    /// Arguments 0 to 2 of the function that the task is about to enter (System V ABI), for a
+    /// program whose context is the registers.
+    #[inline(always)]
+    pub(crate) fn function_arguments(context: *const c_void) -> [u64; 3] {
+        let words = context.cast::<u64>();
+        // rdi, rsi, rdx. Volatile: one load at a variable offset of the context is refused.
+        // SAFETY: constants below the 21 words of `struct pt_regs`, which the context is.
+        unsafe {
+            [
+                words.add(14).read_volatile(),
+                words.add(13).read_volatile(),
+                words.add(12).read_volatile(),
+            ]
+        }
+    }
+
+    /// A general register by its position in `struct pt_regs` (r15 is 0, rdi 14), for a program
+    /// whose context is the registers.
+    #[inline(always)]
+    pub(crate) fn by_number(context: *const c_void, number: u64) -> Option<u64> {
+        let words = context.cast::<u64>();
+        let mut found = None;
+        let mut n = 0;
+        while n < 15 {
+            // SAFETY: a constant below the 21 words of `struct pt_regs` once the loop is unrolled;
+            // volatile so that it is not made one load at a variable offset, which is refused.
+            let value = unsafe { words.add(n).read_volatile() };
+            if number == n as u64 {
+                found = Some(value);
+            }
+            n += 1;
+        }
+        found
+    }
+
     /// User instruction pointer.
     #[inline(always)]
     pub(crate) fn ip(self) -> u64 {

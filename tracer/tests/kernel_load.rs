@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tracer::cpython::{Detected, Namer, detect};
-use tracer::probe::{Hooks, LoadError, Settings, load};
+use tracer::probe::{Group, Groups, Hooks, LoadError, Settings, Uprobes, load, measure};
 use tracer::record::{Attached, Session, StopWhen, attach};
 use tracer::target::{Process, tids};
 use tracer::trace::records::{Meta, Options, Target};
@@ -56,6 +56,30 @@ fn a_refused_required_program_is_named_with_its_hook() {
     let state = |name| programs.iter().find(|program| program.name == name).expect(name);
     assert!(!state("lw_switch").attached && state("lw_switch").reason.is_some());
     assert!(state("lw_switch_sys").attached);
+}
+
+/// Each of the opt-in uprobes loads, and attaches to this very process's libc.
+#[test]
+fn every_uprobe_loads_and_attaches_here() {
+    let _alone = live::alone();
+    let own = Pid(std::process::id());
+    // First, on functions that are not hooked yet.
+    let cost = measure().expect("can be measured");
+    println!("a hit costs {} at an entry, {} more at a return", cost.entry, cost.at_return);
+    assert!(cost.entry > cost.without, "{cost:?}");
+    let groups = Groups::new(&[Group::Pthread]);
+    let settings = Settings { uprobes: groups, ..Settings::new(own, Ns(0), Hooks::Sched) };
+    let (mut loaded, _maps) =
+        load(&settings).expect("maps").attach(|_| Ok::<(), LoadError>(())).expect("attaches");
+    let process = Process::open(own).expect("alive");
+    let mut uprobes = Uprobes::default();
+    let states = uprobes.attach(loaded.ebpf_mut(), &process, groups, None);
+    // 19 functions with a return, 5 without; glibc before 2.30 lacks 4 of them.
+    assert!(states.iter().filter(|state| state.attached).count() >= 35, "{states:#?}");
+    for state in states.iter().filter(|state| !state.attached) {
+        assert!(state.hook.contains("clock"), "{state:?}");
+    }
+    uprobes.detach(loaded.ebpf_mut());
 }
 
 /// The sampler's own counts of a process that computes on one CPU, against the clock.

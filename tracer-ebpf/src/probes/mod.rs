@@ -4,3 +4,4 @@ mod lifecycle;
 mod sample;
 mod sched;
 mod syscall;
+mod uprobe;

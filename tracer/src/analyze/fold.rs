@@ -15,7 +15,7 @@ use super::sites::{holders, waiters};
 use super::stacks::StackTable;
 use super::summary::{Completeness, LockSummary, Pair, Summary, ThreadSummary, rank};
 use super::sums::Sums;
-use crate::trace::records::{Class, Kind, LockRecord, ShapeSums, SideStack, Wait};
+use crate::trace::records::{Class, Kind, LockRecord, ShapeSums, SideStack, UseSums, Wait};
 use crate::trace::{ReadError, Trace, TraceReader};
 use crate::units::{Address, LockIndex, Monotonic, Ns, ThreadIndex, Tid};
 
@@ -111,6 +111,17 @@ impl Fold {
             locks.entry(spin.lock).or_default().0 += Sums::from(spin);
             *yielding.entry((spin.lock, spin.stack)).or_default() += Sums::from(spin);
         }
+        let mut uses: BTreeMap<LockIndex, Vec<UseSums>> = BTreeMap::new();
+        let mut uses_elsewhere = Vec::new();
+        for one in trace.totals.uses {
+            match one.lock {
+                Some(lock) => {
+                    locks.entry(lock).or_default();
+                    uses.entry(lock).or_default().push(one);
+                }
+                None => uses_elsewhere.push(one),
+            }
+        }
         for sampled in trace.totals.sampled.iter().flat_map(|sampled| &sampled.locks) {
             locks.entry(sampled.lock).or_default().0 += Sums::from(sampled);
         }
@@ -162,6 +173,7 @@ impl Fold {
                     lock: names.get(&index)?.clone(),
                     sums,
                     durations,
+                    uses: uses.remove(&index).unwrap_or_default(),
                     waiters: waiters.remove(&index).unwrap_or_default(),
                     holders: holders.remove(&index).unwrap_or_default(),
                     holds: holds.remove(&index),
@@ -215,6 +227,7 @@ impl Fold {
             below,
             yielding,
             lost,
+            uses_elsewhere,
             syscalls: trace.totals.syscalls,
             counters: trace.totals.stats,
             self_cost: trace.totals.self_cost,

@@ -12,7 +12,7 @@ use super::sites::SiteSums;
 use super::stacks::{StackTable, is_loss};
 use super::sums::Sums;
 use crate::trace::Condition;
-use crate::trace::records::{Class, End, Kind, LockRecord, Meta, SideStack};
+use crate::trace::records::{Class, End, Kind, LockRecord, Meta, SideStack, UseSums};
 use crate::units::{LockIndex, Ns, ThreadIndex, Tid};
 
 /// A whole trace, added up.
@@ -60,6 +60,8 @@ pub struct Summary {
     pub sampling: Option<Sampling>,
     /// Counts of `--hooks syscall`, by name.
     pub syscalls: Option<BTreeMap<String, u64>>,
+    /// Uses of no known lock, and of more locks than the trace has room for (`--uprobes`).
+    pub uses_elsewhere: Vec<UseSums>,
     /// The kernel side's counters that are no loss (`Stat` names).
     pub counters: BTreeMap<String, u64>,
     /// What the recorder itself used.
@@ -75,6 +77,8 @@ pub struct LockSummary {
     pub sums: Sums,
     /// Durations of its waits, without yields.
     pub durations: Quantiles,
+    /// What was done with it, by kind of lock or function; empty if no uprobe saw any of it.
+    pub uses: Vec<UseSums>,
     /// Where was waited for it, yields too, longest first: their sum is `sums` without samples.
     pub waiters: Vec<SiteSums>,
     /// Where who was in the way was, longest first: their sum is `sums` without yields.
@@ -82,6 +86,24 @@ pub struct LockSummary {
     /// How long it was held, and the waiting that this caused, as far as waits show it; none if
     /// several threads can have it, or none has it, or it found no room.
     pub holds: Option<LockHolds>,
+}
+
+impl LockSummary {
+    /// What was done with the lock itself, if a uprobe saw that: not calls of functions.
+    #[must_use]
+    pub fn usage(&self) -> Option<UseSums> {
+        let mut of_lock = self.uses.iter().filter(|one| one.is_lock());
+        let mut sums = of_lock.next()?.clone();
+        for one in of_lock {
+            sums.acquisitions = sums.acquisitions.saturating_add(one.acquisitions);
+            sums.failed = sums.failed.saturating_add(one.failed);
+            sums.releases = sums.releases.saturating_add(one.releases);
+            sums.holds = sums.holds.saturating_add(one.holds);
+            sums.held += one.held;
+            sums.max_held = sums.max_held.max(one.max_held);
+        }
+        Some(sums)
+    }
 }
 
 /// One thread, added up.
@@ -205,9 +227,17 @@ impl Summary {
         self.by_class.get(&class).copied().unwrap_or_default()
     }
 
-    /// The locks of one class, longest first.
+    /// The locks of one class that were waited for or spun on, longest first.
     pub fn locks_of(&self, class: Class) -> impl Iterator<Item = &LockSummary> {
-        self.locks.iter().filter(move |lock| lock.lock.class == class)
+        self.waited_locks().filter(move |lock| lock.lock.class == class)
+    }
+
+    /// The locks that were waited for or spun on. Others are there only because a uprobe saw them.
+    pub fn waited_locks(&self) -> impl Iterator<Item = &LockSummary> {
+        self.locks.iter().filter(|lock| {
+            let Sums { waits, spins, samples, .. } = lock.sums;
+            waits > 0 || spins > 0 || samples > 0
+        })
     }
 
     /// Time on the CPU while spinning: as measured, else as sampled; none if it was neither.

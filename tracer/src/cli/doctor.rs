@@ -7,8 +7,11 @@ use anyhow::Result;
 use crate::cpython::{Detected, detect};
 use crate::fault::Fault;
 use crate::kernel::{self, Privileges, btf};
-use crate::probe::{DEFAULT_SAMPLE_HZ, Hooks, ProgramSpec, Role, Settings, load};
+use crate::probe::{
+    DEFAULT_SAMPLE_HZ, Group, Hooks, Library, ProgramSpec, Role, Settings, load, measure,
+};
 use crate::render::escape;
+use crate::render::text::plural;
 use crate::target::Process;
 use crate::trace::records::ProgramState;
 use crate::units::{Ns, Pid};
@@ -79,6 +82,7 @@ fn programs(out: &mut impl Write) -> Result<Result<()>> {
         writeln!(out, "  {:14} {:28} {verdict}", spec.name, state.hook)?;
         writeln!(out, "  {:14} {}", "", spec.purpose)?;
     }
+    uprobes(out, own)?;
     let usable = |names: &[&str]| names.iter().all(|name| works(&results, name));
     let life = usable(&["lw_fork", "lw_exit", "lw_exec", "lw_waking"]);
     let calls = usable(&["lw_sys_enter", "lw_sys_exit"]);
@@ -95,6 +99,52 @@ fn programs(out: &mut impl Write) -> Result<Result<()>> {
     } else {
         Err(anyhow::anyhow!("this kernel takes neither form of lockwatt's hooks"))
     })
+}
+
+/// What `--uprobes` would hook in a process, and in this very one what a hit costs.
+fn uprobes(out: &mut impl Write, pid: Pid) -> Result<()> {
+    let own = pid.0 == std::process::id();
+    let Ok(process) = Process::open(pid) else { return Ok(()) };
+    for group in Group::ALL {
+        if own && group == Group::Cpython {
+            continue; // lockwatt is no interpreter
+        }
+        let name = group.name();
+        let libraries = match Library::of(&process, group) {
+            Ok(libraries) => libraries,
+            Err(reason) => {
+                writeln!(out, "--uprobes {name:8} nothing to hook: {reason}")?;
+                continue;
+            }
+        };
+        let missing = Library::missing(&libraries, group);
+        for library in &libraries {
+            let path = escape::whole(&library.path().to_string_lossy());
+            let (n, what) = match group {
+                Group::Usdt => (library.hooked_usdt(), "USDT probe"),
+                Group::Pthread | Group::Cpython => (library.hooked(), "function"),
+            };
+            writeln!(out, "--uprobes {name:8} {} of {path}", plural(n as u64, what))?;
+            if group == Group::Usdt && n > 0 {
+                let names = escape::whole(&library.lock_usdt().join(" "));
+                writeln!(out, "{:18} it has: {names}", "")?;
+            }
+        }
+        if !missing.is_empty() {
+            writeln!(out, "{:18} not there: {}", "", missing.join(", "))?;
+        }
+    }
+    if own {
+        match measure() {
+            Ok(cost) => writeln!(
+                out,
+                "{:18} a hit costs {} at an entry, {} more at a return (measured now)",
+                "", cost.entry, cost.at_return
+            )?,
+            Err(reason) => writeln!(out, "--uprobes          DO NOT WORK HERE: {reason}")?,
+        }
+    }
+    Ok(())
 }
 
 fn works(results: &[(ProgramSpec, ProgramState)], name: &str) -> bool {
@@ -118,5 +168,6 @@ fn process(out: &mut impl Write, pid: Pid) -> Result<()> {
         }
     };
     writeln!(out, "interpreter  {line}")?;
+    uprobes(out, pid)?;
     verdict
 }

@@ -12,7 +12,9 @@ use super::duration::{parse, parse_with_unit};
 use crate::cpython::{Detected, Namer, detect};
 use crate::fault::{self, Fault};
 use crate::kernel::{self, Privileges};
-use crate::probe::{DEFAULT_RING_BYTES, DEFAULT_SAMPLE_HZ, Hooks, MAX_SAMPLE_HZ, Settings};
+use crate::probe::{
+    DEFAULT_RING_BYTES, DEFAULT_SAMPLE_HZ, Group, Groups, Hooks, MAX_SAMPLE_HZ, Settings, measure,
+};
 use crate::record::{Finished, Output, Session, StopWhen, attach};
 use crate::render::escape;
 use crate::render::text::plural;
@@ -55,6 +57,12 @@ pub(super) struct Args {
     #[arg(long)]
     native: bool,
 
+    /// Also probe libc's locks (`pthread`, or `usdt`) and the interpreter's slow paths (`cpython`): uncontended
+    /// acquisitions and hold times. Each hit costs the target microseconds, and so changes the
+    /// contention that is measured; what it came to is in the summary
+    #[arg(long, value_enum, value_name = "GROUPS", value_delimiter = ',')]
+    uprobes: Vec<Group>,
+
     /// Size of the buffer between kernel and recorder, in KiB: a power of two
     #[arg(long, value_name = "KIB", default_value_t = DEFAULT_RING_BYTES / 1024,
           value_parser = buffer_kib)]
@@ -76,6 +84,7 @@ EXAMPLES
   lockwatt record --min-wait 0 -p 4242           with a record for every wait, however short
   lockwatt record --sample-hz 1999 -p 4242       finer figures of time spent spinning
   lockwatt record --native -p 4242               with the C functions above the Python ones
+  lockwatt record --uprobes pthread -p 4242      with every use of libc's locks, at a price
   lockwatt record -- python3 app.py --port 80    a command, from its first instruction
   lockwatt record -p 4242 -o - | ssh host 'cat > t.lockwatt'";
 
@@ -95,6 +104,11 @@ fn sample_hz(text: &str) -> Result<u32, String> {
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> ExitCode {
+    if Groups::new(&args.uprobes).overlap() {
+        let words =
+            "--uprobes pthread and usdt would count the same acquisitions: give one of them";
+        return fault::report(&Fault::Usage(words.to_owned()).into());
+    }
     match args.pid {
         Some(pid) => match record_process(args, Pid(pid)) {
             Ok(()) => ExitCode::from(fault::DONE),
@@ -191,7 +205,7 @@ fn code_of(status: ExitStatus) -> u8 {
 
 fn record(
     args: &Args,
-    meta: Meta,
+    mut meta: Meta,
     namer: Namer,
     output: Output,
     stop: StopWhen,
@@ -199,8 +213,18 @@ fn record(
 ) -> Result<Finished> {
     let mut settings = Settings::new(meta.target.pid, meta.options.min_wait, args.hooks);
     settings.native = args.native;
+    settings.uprobes = Groups::new(&args.uprobes);
     settings.sample_hz = args.sample_hz;
     settings.ring_bytes = args.buffer * 1024;
+    if !args.uprobes.is_empty() {
+        match measure() {
+            Ok(cost) => meta.uprobe_cost = Some(cost),
+            Err(why) => {
+                note(args, &format!("what a uprobe costs here could not be measured: {why}"));
+                meta.uprobe_cost_unknown_because = Some(why);
+            }
+        }
+    }
     let attached = match attach(&settings, &namer) {
         Ok(attached) => attached,
         Err(error) => {
@@ -244,8 +268,8 @@ fn new_meta(args: &Args, pid: Pid) -> Meta {
             min_wait: Ns(u64::try_from(args.min_wait.as_nanos()).unwrap_or(u64::MAX)),
             hooks: args.hooks.name().to_owned(),
             native: args.native,
+            uprobes: Groups::new(&args.uprobes).names(),
             sample_hz: (args.sample_hz != 0).then_some(args.sample_hz),
-            ..Options::default()
         },
         ..Meta::default()
     }

@@ -8,6 +8,7 @@ use tracer_common::config::TaskOffsets;
 
 use super::maps::{MapError, Maps};
 use super::plan::{Hook, Hooks, ProgramSpec, Role, plan};
+use super::uprobe::{Groups, MAX_USES};
 use crate::kernel::{BtfError, btf};
 use crate::target::pid_namespace_level;
 use crate::trace::records::ProgramState;
@@ -32,6 +33,8 @@ pub struct Settings {
     pub without: Option<&'static str>,
     /// Copy the waiters' native stacks.
     pub native: bool,
+    /// Room for what these opt-in uprobes count.
+    pub uprobes: Groups,
     /// CPU-clock samples per second and CPU; 0: none.
     pub sample_hz: u32,
     /// Per CPU, stacks of short waits, and of yields, are walked this far apart on average.
@@ -56,6 +59,7 @@ impl Settings {
             ring_bytes: DEFAULT_RING_BYTES,
             max_threads: DEFAULT_MAX_THREADS,
             native: false,
+            uprobes: Groups::default(),
             sample_hz: 0,
             short_walk_every: SHORT_WALK_EVERY,
             without: None,
@@ -129,9 +133,11 @@ pub fn load(settings: &Settings) -> Result<Prepared, LoadError> {
     Ok(Prepared { maps, ebpf, btf, hooks, sample_hz, without })
 }
 
-fn create(settings: &Settings, offsets: TaskOffsets) -> Result<Ebpf, LoadError> {
+pub(super) fn create(settings: &Settings, offsets: TaskOffsets) -> Result<Ebpf, LoadError> {
     let syscall_hooks = u32::from(settings.hooks == Hooks::Syscall);
     let wake_bytes = u64::from(settings.ring_bytes / 4);
+    let uprobes = !settings.uprobes.is_empty();
+    let (max_uses, max_probed) = if uprobes { (MAX_USES, settings.max_threads) } else { (1, 1) };
     EbpfLoader::new()
         .override_global("TARGET_TGID", &settings.target.0, true)
         .override_global("MIN_WAIT_NS", &settings.min_wait.0, true)
@@ -150,6 +156,8 @@ fn create(settings: &Settings, offsets: TaskOffsets) -> Result<Ebpf, LoadError> 
         .map_max_entries("THREADS", settings.max_threads)
         .map_max_entries("INITIAL", settings.max_threads)
         .map_max_entries("THREAD_STATES", settings.max_threads)
+        .map_max_entries("USES", max_uses)
+        .map_max_entries("UPROBE_THREADS", max_probed)
         .load(OBJECT)
         .map_err(|source| LoadError::Object { source: Box::new(source) })
 }
@@ -320,7 +328,7 @@ fn not_attached(spec: &ProgramSpec, reason: String) -> ProgramState {
 }
 
 /// The kernel's reason in one line: the error, and the last thing the verifier said.
-fn refusal(error: &ProgramError) -> String {
+pub(super) fn refusal(error: &ProgramError) -> String {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
         let log = verifier_log.to_string();
         let last = log

@@ -11,6 +11,7 @@ use tracer_common::{
     ThreadState, ThreadStateAddress,
 };
 
+use super::uprobe::UprobeMaps;
 use crate::trace::records::ShapeSums;
 use crate::units::{Address, Ns, Tid};
 
@@ -41,6 +42,8 @@ pub struct Maps {
     drops: PerCpuArray<MapData, u64>,
     stats: PerCpuArray<MapData, u64>,
     syscalls: PerCpuArray<MapData, SyscallTotals>,
+    /// Those of the opt-in uprobes.
+    pub uprobes: UprobeMaps,
 }
 
 impl Maps {
@@ -64,6 +67,7 @@ impl Maps {
             drops: take(ebpf, "DROPS")?,
             stats: take(ebpf, "STATS")?,
             syscalls: take(ebpf, "SYSCALLS")?,
+            uprobes: UprobeMaps::take(ebpf)?,
         })
     }
 
@@ -290,7 +294,7 @@ impl Maps {
     }
 }
 
-fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, MapError>
+pub(super) fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, MapError>
 where
     M: TryFrom<Map>,
     M::Error: std::fmt::Display,
@@ -301,11 +305,11 @@ where
     M::try_from(map).map_err(|error| MapError { name, reason: error.to_string() })
 }
 
-fn failed(name: &'static str) -> impl Fn(aya::maps::MapError) -> MapError {
+pub(super) fn failed(name: &'static str) -> impl Fn(aya::maps::MapError) -> MapError {
     move |error| MapError { name, reason: error.to_string() }
 }
 
-fn sum(map: &PerCpuArray<MapData, u64>, index: u32) -> u64 {
+pub(super) fn sum(map: &PerCpuArray<MapData, u64>, index: u32) -> u64 {
     map.get(&index, 0).map_or(0, |values| values.iter().sum())
 }
 

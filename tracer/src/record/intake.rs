@@ -18,6 +18,7 @@ use super::spin_code::SpinCodes;
 use super::stacks::Stacks;
 use super::thread_ids::ThreadIds;
 use super::threads::Threads;
+use super::uses::Uses;
 use crate::cpython::{Namer, Told};
 use crate::probe::{Hooks, Maps};
 use crate::trace::records::{
@@ -54,6 +55,8 @@ pub(super) struct Intake {
     pub(super) writer: Sink,
     pub(super) threads: Threads,
     pub(super) thread_ids: ThreadIds,
+    /// With `--uprobes`.
+    pub(super) uses: Uses,
     /// With a sampler.
     pub(super) spin_codes: Option<SpinCodes>,
     pub(super) pid: Pid,
@@ -90,6 +93,7 @@ impl Intake {
             writer,
             threads: Threads::new(pid),
             thread_ids: ThreadIds::default(),
+            uses: Uses::default(),
             spin_codes: None,
             pid,
             locks: Locks::default(),
@@ -166,6 +170,19 @@ impl Intake {
             }
         }
         Taken::Recorded
+    }
+
+    /// The record says that the target replaced itself.
+    pub(super) fn is_exec(bytes: &[u8]) -> bool {
+        bytes.first_chunk().map(|bytes| u32::from_le_bytes(*bytes)) == Some(EVENT_EXEC)
+    }
+
+    /// The target is about to forget its locks (before its exec is taken in).
+    ///
+    /// # Errors
+    /// If the trace can't be written.
+    pub(super) fn keep_uses(&mut self, maps: &mut Maps) -> Result<(), WriteError> {
+        self.uses.exec(maps, &self.locks, &mut self.writer)
     }
 
     /// Writes a wait.
@@ -289,6 +306,8 @@ impl Intake {
             totals.stats.insert("named_as_before".to_owned(), self.locks.inherited);
         }
         self.add_spins(maps, &mut totals)?;
+        let (locks, namer, writer) = (&mut self.locks, &mut self.namer, &mut self.writer);
+        self.uses.add_to(&mut totals, maps, locks, namer, writer)?;
         self.add_samples(maps, &mut totals)?;
         if self.hooks == Hooks::Syscall {
             totals.syscalls = Some(maps.syscalls());

@@ -1,7 +1,7 @@
 //! Interning of locks: one record each, whatever way it was seen.
 
 use rustc_hash::FxHashMap;
-use tracer_common::Shape;
+use tracer_common::{FutexIdentity, Shape, UseKind};
 
 use crate::cpython::{LockName, LockType, Namer, Seen, Told};
 use crate::trace::records::{Class, Kind, LockRecord};
@@ -65,6 +65,8 @@ pub(super) struct Locks {
     by_name: FxHashMap<(Kind, Class, Address, String), LockIndex>,
     /// What a lock was for when that was last told, by its shape and address.
     told: FxHashMap<(u32, u64), LockIndex>,
+    /// The latest lock at each address.
+    by_address: FxHashMap<Address, LockIndex>,
     classes: Vec<Class>,
     /// Waits without frames that were taken to be for the same as earlier ones for their lock.
     pub(super) inherited: u64,
@@ -125,6 +127,55 @@ impl Locks {
         self.of_wait(&seen, namer, |namer| namer.name(&seen))
     }
 
+    /// The latest lock that was seen at an address.
+    pub(super) fn known_at(&self, address: u64) -> Option<LockIndex> {
+        self.by_address.get(&Address(address)).copied()
+    }
+
+    /// A lock that was used, of which only address and kind are known: what waits for it, if there
+    /// were any, say more.
+    pub(super) fn of_use(
+        &mut self,
+        what: UseKind,
+        address: u64,
+        namer: &mut Namer,
+    ) -> (LockIndex, Option<LockRecord>) {
+        if let Some(index) = self.known_at(address) {
+            return (index, None);
+        }
+        let shape = match what {
+            UseKind::Mutex => Shape::Mutex,
+            UseKind::Semaphore | UseKind::ThreadLock => Shape::Semaphore,
+            UseKind::Rwlock | UseKind::Cond => Shape::Futex,
+            _ => {
+                let id = namer.parked_identity(address, 0);
+                let seen = Seen::alone(&id);
+                return self.of_wait(&seen, namer, |namer| namer.name(&seen));
+            }
+        };
+        let id = FutexIdentity { uaddr: address, shape: shape as u32, ..Default::default() };
+        let seen = Seen::alone(&id);
+        self.intern(
+            Sight::of(&seen, false),
+            |namer| match what {
+                UseKind::Rwlock | UseKind::Cond => {
+                    let (kind, class, name) = match what {
+                        UseKind::Rwlock => (Kind::PthreadRwlock, Class::Contention, "rwlock"),
+                        _ => (Kind::PthreadCond, Class::Idle, "condition variable"),
+                    };
+                    let at = Address(address);
+                    let name = of_gil(name, address, namer);
+                    LockName { kind, class, address: at, lock: at, name }
+                }
+                _ => {
+                    let plain = namer.name(&seen);
+                    LockName { name: of_gil(&plain.name, address, namer), ..plain }
+                }
+            },
+            namer,
+        )
+    }
+
     /// What waiting for a lock means.
     pub(super) fn class(&self, lock: LockIndex) -> Class {
         self.classes.get(lock.0 as usize).copied().unwrap_or(Class::Unclassified)
@@ -135,6 +186,7 @@ impl Locks {
         self.by_sight.clear();
         self.by_name.clear();
         self.told.clear();
+        self.by_address.clear();
     }
 
     fn intern(
@@ -156,6 +208,10 @@ impl Locks {
             return (index, None);
         }
         let index = LockIndex(u32::try_from(self.classes.len()).unwrap_or(u32::MAX));
+        if self.by_address.len() >= MAX_CACHED {
+            self.by_address.clear();
+        }
+        self.by_address.insert(key.2, index);
         self.classes.push(class);
         self.by_sight.insert(sight, index);
         self.by_name.insert(key.clone(), index);
@@ -163,4 +219,14 @@ impl Locks {
         let record = LockRecord { index, kind, class, address, lock, name, shape: sight.shape };
         (index, Some(record))
     }
+}
+
+/// A part of the GIL says so: `mutex of the GIL`.
+fn of_gil(name: &str, address: u64, namer: &Namer) -> String {
+    let inside = namer.interpreter().is_some_and(|python| {
+        let config = python.kernel_config();
+        let span = u64::from(config.gil_cond)..u64::from(config.gil_end);
+        python.gils.iter().any(|gil| span.contains(&address.wrapping_sub(gil.0)))
+    });
+    if inside { format!("{name} of the GIL") } else { name.to_owned() }
 }

@@ -15,6 +15,7 @@ mod stacks;
 mod status;
 mod thread_ids;
 mod threads;
+mod uses;
 
 pub use attach::{Attached, attach};
 pub use output::Output;

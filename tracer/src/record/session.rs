@@ -19,7 +19,7 @@ use super::spin_code::SpinCodes;
 use super::status::StatusLine;
 use crate::cpython::{Detected, Namer, detect, interpreters, verify};
 use crate::kernel::monotonic_now;
-use crate::probe::{Loaded, Maps};
+use crate::probe::{Groups, Loaded, Maps, Uprobes};
 use crate::target::{Process, tids};
 use crate::trace::TraceWriter;
 use crate::trace::records::{End, Meta, Totals};
@@ -66,6 +66,7 @@ pub struct Session {
     loaded: Option<Loaded>,
     maps: Maps,
     ring: Option<RingBuf<MapData>>,
+    uprobes: Uprobes,
     attached_waits: rustc_hash::FxHashMap<crate::units::Tid, tracer_common::InitialWait>,
     intake: Intake,
     meta: Meta,
@@ -105,6 +106,14 @@ impl Session {
         meta.start_realtime_ns = crate::kernel::realtime_now_ns()
             .saturating_sub(monotonic_now().since(attached.start).0);
         meta.programs = attached.loaded.programs.clone();
+        let groups = Groups::named(&meta.options.uprobes);
+        let mut uprobes = Uprobes::default();
+        // A command that has yet to become a program has nothing to hook.
+        if let (Some(python), Ok(process)) = (namer.interpreter(), Process::open(pid)) {
+            let minor = Some(python.version.minor().1);
+            let ebpf = attached.loaded.ebpf_mut();
+            meta.programs.extend(uprobes.attach(ebpf, &process, groups, minor));
+        }
         let sampler = attached.loaded.has("lw_sample");
         if !sampler {
             meta.options.sample_hz = None; // the programs say why
@@ -122,6 +131,9 @@ impl Session {
             hooks,
             meta.options.native,
         );
+        if !groups.is_empty() {
+            intake.uses.begin(meta.uprobe_cost);
+        }
         for (tid, _) in attached.maps.threads() {
             intake.threads.index(tid);
         }
@@ -134,6 +146,7 @@ impl Session {
             loaded: Some(attached.loaded),
             maps: attached.maps,
             ring,
+            uprobes,
             attached_waits: attached.initial,
             intake,
             start: attached.start,
@@ -236,6 +249,9 @@ impl Session {
 
     fn drain(&mut self, ring: &mut RingBuf<MapData>) -> Result<()> {
         while let Some(record) = ring.next() {
+            if Intake::is_exec(&record) {
+                self.intake.keep_uses(&mut self.maps)?;
+            }
             if self.intake.take(&record, &self.maps)? == Taken::Exec {
                 self.forget_interpreter()?;
             }
@@ -244,7 +260,9 @@ impl Session {
     }
 
     fn flush(&mut self) -> Result<()> {
-        for tid in self.intake.threads.take_gone() {
+        let gone = self.intake.threads.take_gone();
+        self.intake.uses.retire(&gone, &mut self.maps);
+        for tid in gone {
             self.maps.remove_thread(tid);
         }
         for (tid, state) in self.maps.threads() {
@@ -297,12 +315,14 @@ impl Session {
                 self.intake.namer.set_interpreter(self.pid, Some(*python));
                 self.lookout = None;
                 self.intake.refresh_threads(&mut self.maps);
+                self.attach_uprobes(&process);
             }
             Detected::NotYet => {}
             Detected::UnknownLayout { version, why } => {
                 target.python = version.map(|version| version.to_string());
                 target.unnamed_because = Some(why.to_string());
                 self.lookout = None;
+                self.attach_uprobes(&process);
             }
             Detected::NotCPython => {
                 target.python = None;
@@ -310,10 +330,20 @@ impl Session {
                 target.unnamed_because = Some(format!("{} is no CPython", target.exe));
             }
         }
-        if *target != before {
+        if self.meta.target != before {
             self.intake.writer.meta(&self.meta)?;
         }
         Ok(())
+    }
+
+    /// Hooks the functions of an interpreter that was found only now, or after an exec again.
+    fn attach_uprobes(&mut self, process: &Process) {
+        let groups = Groups::named(&self.meta.options.uprobes);
+        let Some(loaded) = self.loaded.as_mut().filter(|_| !groups.is_empty()) else { return };
+        let minor = self.intake.namer.interpreter().map(|python| python.version.minor().1);
+        let states = self.uprobes.attach(loaded.ebpf_mut(), process, groups, minor);
+        self.meta.programs.retain(|program| !program.is_uprobe());
+        self.meta.programs.extend(states);
     }
 
     /// What may have changed since the interpreter was found: subinterpreters have come or gone,
@@ -348,7 +378,7 @@ impl Session {
     fn close(&mut self, reason: &'static str) -> Result<Finished> {
         self.intake.refresh_threads(&mut self.maps);
         let alive = tids(self.pid).unwrap_or_default();
-        drop(self.loaded.take());
+        self.drop_programs();
         let end = monotonic_now();
         if let Some(mut ring) = self.ring.take() {
             self.drain(&mut ring)?;
@@ -372,9 +402,19 @@ impl Session {
         Ok(Finished { reason, meta: self.meta.clone(), totals, duration: end.since(self.start) })
     }
 
+    /// Detaches everything. The uprobes, which take seconds, stop counting at once.
+    fn drop_programs(&mut self) {
+        if let Some(loaded) = &mut self.loaded {
+            // Refused, what they still count is in the trace: no harm.
+            let _ = self.maps.uprobes.stop();
+            self.uprobes.leave(loaded.ebpf_mut());
+        }
+        drop(self.loaded.take());
+    }
+
     /// After a failed write: detaches, and leaves a file with everything that still fits.
     fn salvage(&mut self) {
-        drop(self.loaded.take());
+        self.drop_programs();
         let end = End { at: monotonic_now(), reason: "write_failed".to_owned() };
         // The first failure is the one to report, and the file is readable either way.
         let _ = self.intake.writer.rescue(&end);

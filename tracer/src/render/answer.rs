@@ -5,6 +5,7 @@ use super::escape;
 use super::place;
 use super::tables::spin_words;
 use super::text::{count, percent, plural};
+use super::uprobes::cost_words;
 use crate::analyze::{LockSummary, Site, SiteSums, Source, SpinSource, Summary, Sums};
 use crate::trace::records::{Class, LockRecord};
 
@@ -63,6 +64,7 @@ pub fn answer(summary: &Summary) -> String {
         ));
         lines.extend(place);
     }
+    lines.extend(cost_words(summary));
     let c = &summary.completeness;
     if c.whole() {
         let lost = stacks_lost_words(c).map_or_else(String::new, |words| format!(", {words}"));

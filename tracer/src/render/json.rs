@@ -13,6 +13,7 @@ use super::graph_json;
 use super::people::People;
 use crate::analyze::sites::rows;
 use crate::analyze::{Quantiles, Side, Site, SiteSums, Spin, StackTable, Summary, Sums};
+use crate::trace::records::UseSums;
 use crate::units::Ns;
 
 /// The report; `top` limits locks, threads, pairs, sites, chains, convoys and deadlocks each, and
@@ -42,6 +43,8 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
             "uprobes": meta.options.uprobes,
             "native": meta.options.native,
             "self_cost": summary.self_cost,
+            "uprobe_cost": meta.uprobe_cost,
+            "uprobe_cost_unknown_because": meta.uprobe_cost_unknown_because,
             "end": summary.end.as_ref().map(|end| &end.reason),
             "lockwatt": meta.lockwatt,
             "kernel": meta.kernel,
@@ -55,6 +58,8 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
         "totals": totals(summary),
         "locks": summary.locks.iter().take(top).map(|lock| {
             let mut object = sums(summary, &lock.sums);
+            let usage = lock.usage();
+            let usage = usage.as_ref();
             object.extend(fields(json!({
                 "kind": lock.lock.kind,
                 "class": lock.lock.class,
@@ -65,6 +70,13 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
                 "p50_ns": lock.durations.at(0.5),
                 "p99_ns": lock.durations.at(0.99),
                 "energy_uj": null,
+                "acquisitions": usage.map(|one| one.acquisitions),
+                "failed_tries": usage.map(|one| one.failed),
+                "releases": usage.map(|one| one.releases),
+                "uprobe_holds": usage.map(|one| one.holds),
+                "held_ns": usage.map(|one| one.held),
+                "max_held_ns": usage.map(|one| one.max_held),
+                "calls": calls(&lock.uses),
                 "waiters": lock.waiters.iter().map(|one| {
                     Value::Object(site(&summary.stacks, one.site, &one.sums))
                 }).collect::<Vec<_>>(),
@@ -111,6 +123,7 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
             object.insert("locks".to_owned(), Value::from(row.others + 1));
             Value::Object(object)
         }).collect::<Vec<_>>(),
+        "uses_elsewhere": summary.uses_elsewhere,
         "chains": graph_json::chains(summary, &people, top),
         "convoys": graph_json::convoys(summary, &people, top),
         "deadlocks": graph_json::deadlocks(summary, &people, top),
@@ -241,6 +254,16 @@ fn sums(summary: &Summary, sums: &Sums) -> Map<String, Value> {
         "yielded_ns": sums.yielded,
         "max_ns": sums.max,
     }))
+}
+
+/// Calls by function; of a condition, waits and signals.
+fn calls(uses: &[UseSums]) -> Map<String, Value> {
+    let mut calls = Map::new();
+    for one in uses.iter().filter(|one| !one.is_lock()) {
+        let entry = json!({"calls": one.calls, "signals": one.releases});
+        calls.insert(one.what.clone(), entry);
+    }
+    calls
 }
 
 fn fields(value: Value) -> Map<String, Value> {

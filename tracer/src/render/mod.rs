@@ -16,3 +16,4 @@ mod rows;
 mod sites;
 mod tables;
 pub mod text;
+mod uprobes;

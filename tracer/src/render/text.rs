@@ -7,7 +7,7 @@ use super::completeness::completeness;
 use super::deadlocks::deadlocks;
 use super::escape;
 use super::rows::Limits;
-use super::{graph, sites, tables};
+use super::{graph, sites, tables, uprobes};
 use crate::analyze::{Side, Summary};
 use crate::trace::records::Class;
 use crate::units::Ns;
@@ -63,7 +63,8 @@ pub fn report(summary: &Summary, view: View) -> String {
         None => overview(&mut out, summary, view, some),
         Some(By::Lock) => {
             let whole = summary.totals.wait();
-            section(&mut out, "Locks", &tables::locks(summary.locks.iter(), summary, whole, all));
+            let locks = tables::locks(summary.waited_locks(), summary, whole, all);
+            section(&mut out, "Locks", &locks);
             lock_sites(&mut out, summary, view, EVERY);
         }
         Some(By::Thread) => {
@@ -79,6 +80,11 @@ pub fn report(summary: &Summary, view: View) -> String {
         }
         Some(By::Kind) => section(&mut out, "By kind", &tables::kinds(summary, all)),
         Some(By::Graph) => wait_for_graph(&mut out, summary, all),
+    }
+    if !summary.meta.options.uprobes.is_empty() && matches!(view.by, None | Some(By::Lock)) {
+        let title = "Uncontended acquisitions and hold times (uprobes)";
+        let limits = if view.by.is_some() { all } else { some };
+        section(&mut out, title, &uprobes::section(summary, limits));
     }
     section(&mut out, "Completeness", &completeness(summary));
     out

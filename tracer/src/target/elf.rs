@@ -32,15 +32,18 @@ pub enum ElfError {
     },
 }
 
-type Elf<'a> = ElfFile64<'a, Endianness, &'a ReadCache<File>>;
+pub(super) type Elf<'a> = ElfFile64<'a, Endianness, &'a ReadCache<File>>;
 
-fn open(file: &MappedFile) -> Result<ReadCache<File>, ElfError> {
+pub(super) fn open(file: &MappedFile) -> Result<ReadCache<File>, ElfError> {
     let handle = File::open(&file.open)
         .map_err(|source| ElfError::Unreadable { path: file.path.display().to_string(), source })?;
     Ok(ReadCache::new(handle))
 }
 
-fn parse<'a>(file: &MappedFile, cache: &'a ReadCache<File>) -> Result<Elf<'a>, ElfError> {
+pub(super) fn parse<'a>(
+    file: &MappedFile,
+    cache: &'a ReadCache<File>,
+) -> Result<Elf<'a>, ElfError> {
     ElfFile64::parse(cache)
         .map_err(|source| ElfError::Malformed { path: file.path.display().to_string(), source })
 }

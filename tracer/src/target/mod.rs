@@ -2,6 +2,7 @@
 
 mod elf;
 mod functions;
+mod hookable;
 mod launch;
 mod memory;
 mod namespace;
@@ -10,6 +11,7 @@ mod threads;
 
 pub use elf::{ElfError, Image, Section, UnwindTables};
 pub use functions::function_at;
+pub use hookable::{Function, Functions, Usdt};
 pub use launch::{GATE, Launched, gate};
 pub use memory::Memory;
 pub use namespace::pid_namespace_level;

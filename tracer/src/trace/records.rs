@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tracer_common::{NoStack, Shape};
+use tracer_common::{NoStack, Shape, UseKind};
 
 use crate::units::{
     Address, FrameIndex, LockIndex, Monotonic, Ns, Pid, StackIndex, ThreadIndex, Tid,
@@ -36,6 +36,22 @@ pub struct Meta {
     pub start_realtime_ns: u64,
     /// The kernel programs that were wanted, and what became of each.
     pub programs: Vec<ProgramState>,
+    /// What a hit of a uprobe costs, measured at the start.
+    pub uprobe_cost: Option<UprobeCost>,
+    /// Why that is not known, if it isn't.
+    pub uprobe_cost_unknown_because: Option<String>,
+}
+
+/// What one hit of a uprobe costs the thread that makes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UprobeCost {
+    /// At a function's entry.
+    pub entry: Ns,
+    /// At its return, with what that costs at the entry.
+    pub at_return: Ns,
+    /// An uncontended lock and unlock without probes, for comparison.
+    pub without: Ns,
 }
 
 /// The traced process.
@@ -86,6 +102,14 @@ pub struct ProgramState {
     pub attached: bool,
     /// If not, why.
     pub reason: Option<String>,
+}
+
+impl ProgramState {
+    /// It is one of the opt-in uprobes.
+    #[must_use]
+    pub fn is_uprobe(&self) -> bool {
+        self.hook.starts_with("uprobe/") || self.hook.starts_with("uretprobe/")
+    }
 }
 
 /// What kind of thing is waited for (design: `report --format json`). Written as its position:
@@ -369,6 +393,39 @@ pub struct SpinSums {
     pub spin: Option<Ns>,
 }
 
+/// What was done with one lock, as the opt-in uprobes saw it; or calls of a function.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UseSums {
+    /// The lock; none: not known, or one of too many.
+    pub lock: Option<LockIndex>,
+    /// `pthread_mutex`, `sem`, … or the interpreter's function ([`tracer_common::UseKind`]).
+    pub what: String,
+    /// Times that somebody got it, waiting or not.
+    pub acquisitions: u64,
+    /// Calls that returned without it.
+    pub failed: u64,
+    /// Unlocks, posts, signals.
+    pub releases: u64,
+    /// Of a condition: waits; of a function: calls.
+    pub calls: u64,
+    /// Holds that ended, from an acquisition to the release by the same thread.
+    pub holds: u64,
+    /// Time held in them.
+    pub held: Ns,
+    /// The longest.
+    pub max_held: Ns,
+}
+
+impl UseSums {
+    /// It is of a lock that is acquired and released; else of calls of a function, or a condition.
+    #[must_use]
+    pub fn is_lock(&self) -> bool {
+        let locks = [UseKind::Mutex, UseKind::Rwlock, UseKind::Semaphore];
+        locks.iter().any(|kind| kind.name() == self.what)
+    }
+}
+
 /// What the CPU-clock sampler counted. Each sample stands for `1 / sample_hz` of a second on a CPU.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -417,6 +474,8 @@ pub struct Totals {
     pub lost: BTreeMap<u32, ShapeSums>,
     /// Yields by lock.
     pub spins: Vec<SpinSums>,
+    /// What `--uprobes` counted.
+    pub uses: Vec<UseSums>,
     /// Samples of the CPU clock; none: no sampler.
     pub sampled: Option<Sampled>,
     /// What `--hooks syscall` counted, by name.
