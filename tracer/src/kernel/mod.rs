@@ -36,6 +36,12 @@ pub fn own_cpu_ns() -> u64 {
     nanoseconds(rustix::time::ClockId::ProcessCPUTime)
 }
 
+/// CPU time that this thread has used, in nanoseconds.
+#[must_use]
+pub fn thread_cpu_ns() -> u64 {
+    nanoseconds(rustix::time::ClockId::ThreadCPUTime)
+}
+
 fn nanoseconds(clock: rustix::time::ClockId) -> u64 {
     let time = rustix::time::clock_gettime(clock);
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000
