@@ -19,6 +19,8 @@ struct Sight {
     val: u32,
     told: Told,
     subject: u64,
+    /// The string that names it: a module's lock lives where that of another module lived before.
+    text: u64,
     /// It waits on its own thread state.
     own_state: bool,
 }
@@ -29,11 +31,10 @@ impl Sight {
         let shape = Shape::from_u32(id.shape).unwrap_or(Shape::Futex);
         let parked = matches!(shape, Shape::Object | Shape::Parked);
         let gil = matches!(shape, Shape::Gil | Shape::GilHandoff);
-        let subject = match wait.told {
-            Told::As(situation) => {
-                situation.subject.and_then(|n| wait.subjects.get(n)).copied().unwrap_or(0)
-            }
-            Told::Nothing | Told::Itself => 0,
+        let local = |n: Option<usize>| n.and_then(|n| wait.subjects.get(n)).copied().unwrap_or(0);
+        let (subject, text) = match wait.told {
+            Told::As(situation) => (local(situation.subject), local(situation.text)),
+            Told::Nothing | Told::Itself => (0, 0),
         };
         Self {
             shape: id.shape,
@@ -49,6 +50,7 @@ impl Sight {
             val: if shape == Shape::Join { id.val } else { 0 },
             told: if gil { Told::Nothing } else { wait.told },
             subject,
+            text,
             own_state,
         }
     }
