@@ -280,6 +280,13 @@ fn what_is_cut_or_damaged_is_read_as_far_as_it_goes() {
     assert!(ran.err.contains("the file ends inside the chunk"), "{}", ran.err);
     assert!(ran.out.contains("INCOMPLETE: the file was cut;") && ran.out.contains("CUT: "));
 
+    // Cut inside its metadata: there is nothing to go on.
+    fs::write(&path, &whole[..60]).unwrap();
+    let ran = lockwatt(&["report", &path]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains("the file ends inside the chunk (metadata)"), "{}", ran.err);
+    assert!(ran.err.contains("nothing of the recording is left to read"), "{}", ran.err);
+
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 0x10;
     fs::write(&path, flipped).unwrap();

@@ -108,6 +108,11 @@ pub(super) fn load(path: &Path, unverified: bool) -> anyhow::Result<Summary> {
         let waits = plural(file.waits_damaged, "wait");
         eprintln!("lockwatt: {shown}: {waits} lost by the damage");
     }
+    // The metadata comes first: cut before its end, a trace has nothing.
+    let nothing = file.cut.is_some()
+        && summary.meta == crate::trace::records::Meta::default()
+        && summary.totals.waits == 0;
+    anyhow::ensure!(!nothing, "{shown}: nothing of the recording is left to read: record again");
     Ok(summary)
 }
 
