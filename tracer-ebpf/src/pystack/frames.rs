@@ -4,7 +4,10 @@ use tracer_common::stack::{MAX_FRAMES, NO_FRAME_FIELD};
 use tracer_common::{NoStack, StackConfig, WalkEnd};
 
 use super::code::{Code, HASH_FACTOR};
-use super::scratch::{Walk, frame_byte, frame_half_word, frame_word, has_frame, load_frame};
+use super::scratch::{
+    FRAME_BYTES, Walk, code_word, frame_byte, frame_half_word, frame_word, has_frame, load_frame,
+    read_values,
+};
 use super::{code, prepare};
 
 /// Frames looked at, shims among them, before the walk is given up.
@@ -15,6 +18,8 @@ const FIRST_PAGE: u64 = 4096;
 /// A frame inside the thread state is the one below all others (`_PyThreadStateImpl.base_frame`,
 /// 3.15, `Include/internal/pycore_tstate.h`), which nobody runs: not worth a look at its page.
 const THREAD_STATE_BYTES: u64 = 1024;
+/// How far above the stack pointer a thread's C stack may go: what `ulimit -s` mostly is.
+const C_STACK_BYTES: u64 = 8 << 20;
 /// Tag bits of a `_PyStackRef` (3.14 and later); code objects are aligned, so earlier versions have
 /// zeros there (`Include/internal/pycore_stackref.h`).
 const TAG_BITS: u64 = 3;
@@ -42,7 +47,7 @@ fn walk(config: &StackConfig, walk: *mut Walk, first: u64) -> WalkEnd {
     // SAFETY: as above.
     let generation = unsafe { (*walk).generation.mixed };
     // SAFETY: as above.
-    let thread = unsafe { (*walk).thread_address };
+    let (thread, sp) = unsafe { ((*walk).thread_address, (*walk).user_sp) };
     for _ in 0..MAX_STEPS {
         if frame == 0 || frame.wrapping_sub(thread) < THREAD_STATE_BYTES {
             end = WalkEnd::Complete;
@@ -52,9 +57,21 @@ fn walk(config: &StackConfig, walk: *mut Walk, first: u64) -> WalkEnd {
             end = WalkEnd::BadFrame;
             break;
         }
-        if !has_frame(walk, frame) && !load_frame(walk, frame) {
-            end = WalkEnd::FrameFault;
-            break;
+        if !has_frame(walk, frame) {
+            // Where C calls Python, an entry frame lies on the C stack (3.12 and later,
+            // `_PyEval_EvalFrameDefault`): it is looked at by itself, and the window stays.
+            if frame.wrapping_sub(sp) < C_STACK_BYTES
+                && read_values(walk, frame, FRAME_BYTES as u32)
+                && code_word(walk, u32::from(config.frame.owner)) as u8
+                    >= config.frame.first_shim_owner
+            {
+                frame = code_word(walk, u32::from(config.frame.previous));
+                continue;
+            }
+            if !load_frame(walk, frame) {
+                end = WalkEnd::FrameFault;
+                break;
+            }
         }
         let previous = frame_word(walk, frame, config.frame.previous);
         // Shims and interpreter entries are no Python code (`Include/internal/pycore_frame.h`,
@@ -72,13 +89,14 @@ fn walk(config: &StackConfig, walk: *mut Walk, first: u64) -> WalkEnd {
             } else {
                 frame_half_word(walk, frame, config.frame.tlbc_index)
             };
-            let Code { base, check } = match code::load(config, walk, address, tlbc, generation) {
-                Ok(code) => code,
-                Err(failed) => {
-                    end = failed;
-                    break;
-                }
-            };
+            let Code { base, check } =
+                match code::load(config, walk, (address, tlbc), instruction, generation) {
+                    Ok(code) => code,
+                    Err(failed) => {
+                        end = failed;
+                        break;
+                    }
+                };
             // `RawFrame::lasti` and `check`, as they lie in memory.
             let place = check | instruction.wrapping_sub(base) >> 1 & u64::from(u32::MAX);
             // SAFETY: this CPU's value; the index is masked to the array's length, and a frame is two

@@ -27,6 +27,7 @@ use crate::counters::{count, lost};
 use crate::emit;
 use crate::globals::short_walk_every_ns;
 use crate::maps::{STACK_CONFIG, STACKS_SENT, WALK};
+use crate::registers::Registers;
 use crate::task::Task;
 
 /// Native stacks are rarer than other frequent walks, 1,000 per second: 2 KiB each, and unwound one by one.
@@ -47,7 +48,7 @@ const RUN_QUEUE_NS: u64 = 20_000;
 /// or a [`NoStack`] number. `task` is in the current address space.
 #[inline(always)]
 pub(crate) fn of_task(task: Task, now: u64) -> u64 {
-    lw_stack(task.pid(), task.namespace_tid(), now, 0)
+    lw_stack(task.pid(), task.namespace_tid(), now, 0, Registers::of(task.0).sp())
 }
 
 /// The same of a waiter; fills in its state's subjects, if what it waits for is told by them.
@@ -55,7 +56,8 @@ pub(crate) fn of_task(task: Task, now: u64) -> u64 {
 pub(crate) fn of_waiter(task: Task, state: &mut ThreadState, now: u64) -> u64 {
     const TOLD: [u32; 3] = [Shape::Gil as u32, Shape::GilHandoff as u32, Shape::Object as u32];
     let untold = !TOLD.contains(&state.current.shape);
-    let stack = lw_stack(task.pid(), task.namespace_tid(), now, u64::from(untold));
+    let sp = Registers::of(task.0).sp();
+    let stack = lw_stack(task.pid(), task.namespace_tid(), now, u64::from(untold), sp);
     if untold {
         if let Some(walk) = WALK.get_ptr(0) {
             // SAFETY: this CPU's value, which the call has just filled in.
@@ -70,7 +72,7 @@ pub(crate) fn of_waiter(task: Task, state: &mut ThreadState, now: u64) -> u64 {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn lw_stack(tid: u32, ns_tid: u32, now: u64, with_subjects: u64) -> u64 {
+extern "C" fn lw_stack(tid: u32, ns_tid: u32, now: u64, with_subjects: u64, sp: u64) -> u64 {
     let (config, walk) = match prepare() {
         Ok(ready) => ready,
         Err(why) => return why as u64,
@@ -85,7 +87,10 @@ extern "C" fn lw_stack(tid: u32, ns_tid: u32, now: u64, with_subjects: u64) -> u
         return NoStack::Unreadable as u64;
     };
     // SAFETY: this CPU's value. What is in the window is of an earlier walk.
-    unsafe { (*walk).window_page = scratch::NO_PAGE };
+    unsafe {
+        (*walk).window_page = scratch::NO_PAGE;
+        (*walk).user_sp = sp;
+    }
     if with_subjects != 0 {
         subjects::lw_subjects(frame);
     }
