@@ -44,6 +44,9 @@ struct Args {
     /// Write the tables into docs/accuracy.md: both, so it takes a while
     #[arg(long, conflicts_with_all = ["family", "python", "workloads", "workload"])]
     docs: bool,
+    /// So many threads wait in each truth program, instead of what it has by itself
+    #[arg(long)]
+    waiters: Option<u32>,
     /// Keep the traces in this folder, as FAMILY-PYTHON.lockwatt
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
@@ -57,7 +60,12 @@ struct Args {
 
 impl Args {
     fn how(&self) -> How {
-        How { hooks: self.hooks, min_wait: Ns(self.min_wait * 1000), keep: self.keep.clone() }
+        How {
+            hooks: self.hooks,
+            min_wait: Ns(self.min_wait * 1000),
+            waiters: self.waiters,
+            keep: self.keep.clone(),
+        }
     }
 
     fn interpreters(&self) -> Result<Vec<(&str, PathBuf)>> {
