@@ -37,6 +37,10 @@ print(json.dumps({"pid": os.getpid()}), flush=True)
 time.sleep(60)
 "#;
 
+/// The lines of the program that stop the world.
+const LOOKS: u64 = 14;
+const COLLECTS: u64 = 15;
+
 fn requesters(version: &str) -> Vec<Value> {
     let load = Workload::inline(version, PROGRAM);
     let folder = tempfile::tempdir().expect("a folder");
@@ -44,7 +48,10 @@ fn requesters(version: &str) -> Vec<Value> {
     live::record(load.pid(), "2s", &trace, &[]);
     let text = live::lockwatt(&["report", live::path(&trace)]);
     let text = String::from_utf8(text.stdout).expect("text");
-    assert!(text.contains("\nWho stopped the world, and who was late to stop"), "{version}: {text}");
+    assert!(
+        text.contains("\nWho stopped the world, and who was late to stop"),
+        "{version}: {text}"
+    );
     assert!(text.contains("last to stop: compute ("), "{version}: {text}");
     live::report(&trace)["pauses"].as_array().expect("pauses").clone()
 }
@@ -61,11 +68,14 @@ fn who_is_in_a_long_call_is_late_to_stop() {
             let one = requesters
                 .iter()
                 .filter(|one| one["name"] == "stop" && one["collecting"] == collecting)
-                .max_by_key(|one| number(&one["awaited"]))
+                .max_by_key(|one| number(&one["to_stop_ns"]))
                 .unwrap_or_else(|| panic!("{version}, {collecting}: {requesters:#?}"));
             assert_eq!(one["function"], "stop", "{version}");
+            // Each has its line in the program.
+            let line = if collecting { COLLECTS } else { LOOKS };
+            assert_eq!(number(&one["line"]), line, "{version}: {requesters:#?}");
             let (awaited, to_stop) = (number(&one["awaited"]), number(&one["to_stop_ns"]));
-            assert!(awaited >= 10, "{version}: {one:#}");
+            assert!(awaited >= 3, "{version}: {one:#}");
             assert!(number(&one["pauses"]) >= awaited, "{version}: {one:#}");
             assert!(number(&one["max_to_stop_ns"]) <= to_stop, "{version}: {one:#}");
             let late = &one["late"][0];

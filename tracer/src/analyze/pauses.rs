@@ -15,6 +15,8 @@ use crate::units::{LockIndex, Monotonic, Ns, ThreadIndex};
 const MAX_KEPT: usize = 1 << 14;
 /// A requester lets all threads go on within this: wakings further apart are of two pauses.
 const LET_GO_NS: u64 = 2_000_000;
+/// A requester looks by itself so often (`stop_the_world`), and a little more.
+const LOOKS_EVERY_NS: u64 = 1_500_000;
 /// What a lock is called that a requester waits for.
 const REQUEST: &str = "stop-the-world request";
 
@@ -66,6 +68,8 @@ pub struct Late {
     pub stack: SideStack,
     /// In how many pauses.
     pub pauses: u64,
+    /// Of those, the ones in which it did not wake the requester, but was the last to stand still.
+    pub inferred: u64,
     /// How long those took to stop.
     pub to_stop: Ns,
 }
@@ -90,12 +94,17 @@ struct Open {
     threads: u64,
     paused: Ns,
     last_start: Monotonic,
+    /// Whose that was, and where it stopped.
+    last: Option<(ThreadIndex, SideStack)>,
     waker_stack: SideStack,
     /// The first and the last waking.
     woken: Option<(Monotonic, Monotonic)>,
 }
 
+/// Who asked, where, and whether it was the collector.
 type Key = (ThreadIndex, SideStack, bool);
+
+type LateByPlace = BTreeMap<(Option<ThreadIndex>, SideStack), Late>;
 
 /// Sums over the pauses seen so far.
 #[derive(Debug, Default)]
@@ -103,7 +112,7 @@ pub(super) struct PauseFold {
     /// Locks of pauses: of requesters, and of the collector.
     locks: HashMap<LockIndex, (bool, bool)>,
     open: HashMap<ThreadIndex, Open>,
-    sums: HashMap<Key, (PauseSums, BTreeMap<(Option<ThreadIndex>, SideStack), Late>)>,
+    sums: HashMap<Key, (PauseSums, LateByPlace)>,
     left_out: u64,
 }
 
@@ -137,10 +146,10 @@ impl PauseFold {
         // A wait that nobody ended is told later than those of the threads it stopped.
         if let Some(open) = self.open.get_mut(&wait.thread)
             && open.request.is_none()
-            && open.woken.is_some_and(|(first, _)| wait.end <= first && open.last_start <= wait.end)
+            && open.collecting == collecting
+            && open.woken.is_some_and(|(first, _)| wait.end <= first)
         {
             open.request = Some(request);
-            open.collecting |= collecting;
             return;
         }
         self.close(wait.thread);
@@ -150,22 +159,30 @@ impl PauseFold {
 
     fn paused(&mut self, requester: ThreadIndex, wait: &Wait, collecting: bool) {
         let woken = Monotonic(wait.end.0.saturating_sub(wait.runq.0));
-        let another =
-            self.open.get(&requester).is_some_and(|open| match (open.woken, open.request) {
-                (Some((first, _)), _) => woken.0.abs_diff(first.0) > LET_GO_NS,
+        // A requester may stop the world again at once: who stands still from after the first was let go
+        // on, or for another reason, does so for another pause.
+        let another = self.open.get(&requester).is_some_and(|open| {
+            let after = match (open.woken, open.request) {
+                (Some((first, _)), _) => {
+                    wait.start > first || woken.0.abs_diff(first.0) > LET_GO_NS
+                }
                 (None, Some(request)) => woken < request.end,
                 (None, None) => false,
-            });
+            };
+            after || open.collecting != collecting
+        });
         if another {
             self.close(requester);
         }
-        let open = self.open.entry(requester).or_default();
+        let open = self.open.entry(requester).or_insert(Open { collecting, ..Open::default() });
         let (first, last) = open.woken.unwrap_or((woken, woken));
         open.woken = Some((first.min(woken), last.max(woken)));
         open.threads += 1;
         open.paused += wait.blocked;
-        open.last_start = open.last_start.max(wait.start);
-        open.collecting |= collecting;
+        if wait.start >= open.last_start {
+            open.last_start = wait.start;
+            open.last = Some((wait.thread, wait.waiter_stack));
+        }
         open.waker_stack = wait.waker_stack;
     }
 
@@ -193,11 +210,18 @@ impl PauseFold {
         sums.awaited += 1;
         sums.to_stop += to_stop;
         sums.max_to_stop = sums.max_to_stop.max(to_stop);
-        let at = (request.late, request.late_stack);
+        // The event may be set while the requester looks by itself: then nobody wakes it, and who stood
+        // still last was probably the last to stop.
+        let about_then = open.last_start.0.saturating_add(LOOKS_EVERY_NS) >= request.end.0;
+        let (at, inferred) = match (request.late, open.last) {
+            (None, Some((thread, stack))) if about_then => ((Some(thread), stack), 1),
+            (thread, _) => ((thread, request.late_stack), 0),
+        };
         if late.len() < MAX_KEPT || late.contains_key(&at) {
             let one = late.entry(at).or_default();
             (one.thread, one.stack) = at;
             one.pauses += 1;
+            one.inferred += inferred;
             one.to_stop += to_stop;
         }
     }
@@ -289,6 +313,7 @@ mod tests {
             thread: Some(ThreadIndex(2)),
             stack: SideStack::Stack(StackIndex(11)),
             pauses: 1,
+            inferred: 0,
             to_stop: Ns(500),
         };
         assert_eq!(one.late, [late]);
@@ -299,7 +324,32 @@ mod tests {
         let all = pauses(&[wait(1, 1, 150, 900, Some(0), 20), wait(0, 0, 100, 600, None, 10)]);
         let [one] = &all.requesters[..] else { panic!("{all:?}") };
         assert_eq!((one.pauses, one.to_stop, one.stopped), (1, Ns(500), Ns(300)));
-        assert_eq!(one.late[0].thread, None);
+        // It stood still shortly before.
+        assert_eq!((one.late[0].thread, one.late[0].inferred), (Some(ThreadIndex(1)), 1));
+    }
+
+    #[test]
+    fn who_stood_still_long_before_was_not_late() {
+        let (end, late) = (10 * LOOKS_EVERY_NS, 11 * LOOKS_EVERY_NS);
+        let all = pauses(&[wait(0, 0, 100, end, None, 10), wait(1, 1, 150, late, Some(0), 20)]);
+        assert_eq!(
+            (all.requesters[0].late[0].thread, all.requesters[0].late[0].inferred),
+            (None, 0)
+        );
+    }
+
+    #[test]
+    fn who_is_stopped_again_at_once_is_stopped_twice() {
+        let all = pauses(&[
+            wait(1, 1, 150, 900, Some(0), 20),
+            wait(2, 1, 160, 905, Some(0), 20),
+            wait(1, 1, 950, 990, Some(0), 20),
+            wait(1, 2, 1_000, 1_100, Some(0), 20),
+        ]);
+        let mut counts: Vec<_> =
+            all.requesters.iter().map(|one| (one.collecting, one.pauses, one.threads)).collect();
+        counts.sort_unstable();
+        assert_eq!(counts, [(false, 2, 3), (true, 1, 1)]);
     }
 
     #[test]

@@ -76,7 +76,11 @@ pub(super) fn json(summary: &Summary, people: &People<'_>, top: usize) -> Value 
 fn requester(summary: &Summary, people: &People<'_>, one: &PauseSums) -> Value {
     let at = |stack| place(&summary.stacks, summary.stacks.site(stack));
     let late = one.late.iter().map(|late| {
-        let sums = json!({"pauses": late.pauses, "to_stop_ns": late.to_stop});
+        let sums = json!({
+            "pauses": late.pauses,
+            "inferred": late.inferred,
+            "to_stop_ns": late.to_stop,
+        });
         match late.thread {
             Some(index) => with(thread(people, index), &[at(late.stack), sums]),
             None => with(json!({"tid": null}), &[sums]),
