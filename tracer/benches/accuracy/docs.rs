@@ -34,7 +34,10 @@ pub(crate) fn merge(document: &str, name: &str, table: &str) -> Result<String> {
 fn cells(table: &str) -> Vec<Vec<String>> {
     let rows = table.lines().filter_map(|line| line.trim().strip_prefix('|')?.strip_suffix('|'));
     let rows = rows.map(|row| row.split('|').map(|cell| cell.trim().to_owned()).collect());
-    rows.filter(|row: &Vec<String>| !row.iter().all(|cell| cell.chars().all(|c| matches!(c, '-' | ':')))).collect()
+    rows.filter(|row: &Vec<String>| {
+        !row.iter().all(|cell| cell.chars().all(|c| matches!(c, '-' | ':')))
+    })
+    .collect()
 }
 
 /// The document with `text` between the markers of this name.
