@@ -148,4 +148,30 @@ pub struct SyscallTotals {
     pub yields: u64,
 }
 
-plain_data!(ShapeTotals = 32, SyscallTotals = 64);
+/// Slots of [`LockTotals`], a power of two.
+pub const LOCK_SLOTS: u32 = 512;
+
+/// The part of a shape's [`ShapeTotals`] that is of one lock. A lock has a slot of a table without
+/// hashing; one whose place is taken does without, and counts for its shape alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct LockTotals {
+    /// The parked address, or the futex; 0: nobody's slot.
+    pub lock: u64,
+    /// A [`crate::Shape`] number.
+    pub shape: u32,
+    /// Always 0.
+    pub _pad: u32,
+    /// Its waits.
+    pub totals: ShapeTotals,
+}
+
+/// The slot of a lock.
+#[must_use]
+#[inline(always)]
+pub const fn lock_slot(lock: u64) -> u32 {
+    // The high bits of a product with 2^64 / golden ratio: locks lie at multiples of 8 or 16.
+    (lock.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 55) as u32 & (LOCK_SLOTS - 1)
+}
+
+plain_data!(ShapeTotals = 32, LockTotals = 48, SyscallTotals = 64);

@@ -16,6 +16,9 @@ pub const EVENT_STACK: u32 = 5;
 /// A waiter's native stack: [`crate::stack::NativeEvent`].
 pub const EVENT_NATIVE: u32 = 6;
 
+/// A long run of yields of one thread for one lock: [`SpinEvent`].
+pub const EVENT_SPIN: u32 = 7;
+
 /// The wait was under way when the recording began: its start is the recording's.
 pub const WAIT_CLIPPED_START: u32 = 1 << 0;
 /// The wait was under way when the recording ended: its end is the recording's.
@@ -116,6 +119,32 @@ impl WaitEvent {
     }
 }
 
+/// A run of yields for one lock that took long enough to be told by itself. What is told here is in
+/// no [`crate::SpinTotals`].
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::Immutable))]
+#[repr(C)]
+pub struct SpinEvent {
+    /// [`EVENT_SPIN`].
+    pub event: u32,
+    /// Who yielded, as the host numbers it.
+    pub tid: u32,
+    /// Switch-out of the first yield, in `CLOCK_MONOTONIC` nanoseconds.
+    pub start_ns: u64,
+    /// When something else followed.
+    pub end_ns: u64,
+    /// Nanoseconds off the CPU between them.
+    pub yielded_ns: u64,
+    /// Yields that gave the CPU away.
+    pub yields: u64,
+    /// The lock.
+    pub lock: u64,
+    /// As [`FutexIdentity::object_type`]; 0 if it could not be read.
+    pub object_type: u64,
+    /// Python stack at the first of the yields: an id, or a [`crate::NoStack`] number.
+    pub stack: u64,
+}
+
 /// A change in the life of a thread.
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::Immutable))]
@@ -131,4 +160,4 @@ pub struct ThreadEvent {
     pub comm: [u8; 16],
 }
 
-plain_data!(WaitEvent = 184, ThreadEvent = 32);
+plain_data!(WaitEvent = 184, SpinEvent = 64, ThreadEvent = 32);

@@ -15,10 +15,10 @@ pub mod thread;
 pub mod uprobe;
 
 pub use config::{InterpreterConfig, MAX_GILS};
-pub use counter::{DropReason, ShapeTotals, Stat, SyscallTotals};
+pub use counter::{DropReason, LockTotals, ShapeTotals, Stat, SyscallTotals};
 pub use event::{
-    EVENT_EXEC, EVENT_NATIVE, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW, EVENT_WAIT,
-    SUBJECTS, WaitEvent,
+    EVENT_EXEC, EVENT_NATIVE, EVENT_SPIN, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW,
+    EVENT_WAIT, SUBJECTS, SpinEvent, WaitEvent,
 };
 pub use sample::{LockSamples, SampleTotals, SpinCode};
 pub use shape::{FutexIdentity, Shape};

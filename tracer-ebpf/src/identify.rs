@@ -4,7 +4,7 @@
 //! waiter's own stack and die with the wait.
 
 use tracer_common::config::MAX_GILS;
-use tracer_common::shape::MARK_COLLECTING;
+use tracer_common::shape::{MARK_COLLECTING, STOP_EVENT_TO_REQUESTER};
 use tracer_common::{DropReason, FutexIdentity, Shape};
 
 use crate::counters::lost;
@@ -177,6 +177,12 @@ pub(crate) fn identify(id: &mut FutexIdentity, wait: WaitArguments, sp: u64) {
         // outside any object has neither, and there may be nothing before it.
         id.object_type = object_type;
         id.owner = owner;
+        if park_arg == 0 && interpreter.free_threaded != 0 {
+            // Who stops the world waits for an event that its own `PyThreadState *` stands near:
+            // `struct _stoptheworld_state { ...; PyEvent stop_event; Py_ssize_t thread_countdown;
+            // PyThreadState *requester; }` (Include/internal/pycore_interp_structs.h), 3.13 to 3.15.
+            id.owner = word(address.wrapping_add(STOP_EVENT_TO_REQUESTER)).unwrap_or(0);
+        }
     }
 }
 

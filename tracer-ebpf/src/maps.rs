@@ -3,12 +3,13 @@
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
+use tracer_common::counter::LOCK_SLOTS;
 use tracer_common::sample::SPIN_CODE_SLOTS;
 use tracer_common::thread::QUICK_SLOTS;
 use tracer_common::{
-    DropReason, InitialWait, InterpreterConfig, LockObject, LockSamples, QuickState, SampleTotals,
-    Shape, ShapeTotals, SpinCode, SpinKey, SpinSite, SpinTotals, StackConfig, Stat, SyscallTotals,
-    ThreadState, ThreadStateAddress,
+    DropReason, InitialWait, InterpreterConfig, LockObject, LockSamples, LockTotals, QuickState,
+    SampleTotals, Shape, ShapeTotals, SpinCode, SpinKey, SpinSite, SpinTotals, StackConfig, Stat,
+    SyscallTotals, ThreadState, ThreadStateAddress,
 };
 
 use crate::native::NativeScratch;
@@ -93,10 +94,15 @@ pub(crate) static SAMPLES: PerCpuHashMap<u64, LockSamples> =
 #[map]
 pub(crate) static SAMPLED: PerCpuArray<SampleTotals> = PerCpuArray::with_max_entries(1, 0);
 
-/// Waits below the threshold, by shape.
+/// Waits below the threshold, by shape, but for those in `BELOW_LOCKS`.
 #[map]
 pub(crate) static BELOW: PerCpuArray<ShapeTotals> =
     PerCpuArray::with_max_entries(Shape::COUNT as u32, 0);
+
+/// The part of them that is of one lock, where the shape does not say what waiting for it means.
+#[map]
+pub(crate) static BELOW_LOCKS: PerCpuArray<LockTotals> =
+    PerCpuArray::with_max_entries(LOCK_SLOTS, 0);
 
 /// Waits whose event was lost, by shape.
 #[map]

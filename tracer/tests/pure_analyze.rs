@@ -11,7 +11,9 @@ use tracer::render::folded::{self, Picture, Weight};
 use tracer::render::text::{By, View};
 use tracer::render::{flamegraph, json, text};
 use tracer::trace::TraceReader;
-use tracer::trace::records::{Class, ShapeSums, SideStack, SpinSums, Wait};
+use tracer::trace::records::{
+    BelowSums, Class, Kind, ShapeSums, SideStack, SpinSums, Wait, YieldRun,
+};
 use tracer::units::{LockIndex, Monotonic, Ns, ThreadIndex};
 
 const SIDES: [Side; 3] = [Side::Waiter, Side::Holder, Side::Both];
@@ -44,14 +46,19 @@ fn assert_sums_agree(content: &Content, summary: &Summary) {
     assert_eq!(locks.waits + rest.waits, totals.waits);
     let events: Ns = content.waits.iter().map(Wait::total).sum();
     let yielded: Ns = content.totals.spins.iter().map(|spin| spin.yielded).sum();
-    assert_eq!(locks.wait(), events + yielded);
+    let runs: Ns = content.yields.iter().map(|run| run.yielded).sum();
+    assert_eq!(locks.wait(), events + yielded + runs);
 
     let threads = sum(summary.threads.iter().map(|thread| &thread.sums));
-    assert_eq!(threads.wait(), events);
+    assert_eq!(threads.wait(), events + runs);
     let contention: Ns = summary.threads.iter().map(|thread| thread.contention).sum();
     let by_lock: Ns =
         summary.locks_of(Class::Contention).map(|lock| lock.sums.blocked + lock.sums.runq).sum();
-    assert_eq!(contention, by_lock);
+    let contended = |run: &&YieldRun| {
+        summary.locks_of(Class::Contention).any(|lock| lock.lock.index == run.lock)
+    };
+    let runs: Ns = content.yields.iter().filter(contended).map(|run| run.yielded).sum();
+    assert_eq!(contention, by_lock + runs);
 
     let met = content.waits.iter().filter(|wait| OtherSide::of(wait, false).thread.is_some());
     assert_eq!(sum(summary.pairs.iter().map(|pair| &pair.sums)).wait(), met.map(Wait::total).sum());
@@ -224,6 +231,8 @@ proptest! {
         waits in vec(any_wait(), 0..300),
         below in vec((0u32..12, 0u64..1_000, 0u64..100_000), 0..8),
         spins in vec((0u32..12, 0u64..1_000, 0u64..100_000), 0..8),
+        known in vec((0u32..12, 0u32..12, 0u64..2_000, 0u64..100_000), 0..8),
+        runs in vec((0u32..5, 0u32..9, 0u64..100_000, 0u64..19), 0..20),
     ) {
         let mut content = sample();
         content.totals.events = waits.len() as u64;
@@ -244,6 +253,28 @@ proptest! {
                 spin: None,
             })
             .collect();
+        // A file may say anything, also that a part is more than the whole.
+        content.totals.below_locks = known
+            .into_iter()
+            .map(|(lock, shape, waits, ns)| BelowSums {
+                lock: LockIndex(lock),
+                shape,
+                sums: ShapeSums { waits, blocked: Ns(ns), runq: Ns(ns), max: Ns(ns) },
+            })
+            .collect();
+        content.yields = runs
+            .into_iter()
+            .map(|(thread, lock, ns, stack)| YieldRun {
+                thread: ThreadIndex(thread),
+                lock: LockIndex(lock),
+                start: Monotonic(1_000_000_000_001),
+                end: Monotonic(1_000_000_100_000),
+                yielded: Ns(ns),
+                yields: ns / 1_000,
+                stack: SideStack::from_u64(stack).unwrap(),
+            })
+            .collect();
+        content.totals.yield_runs = content.yields.len() as u64;
         assert_sums_agree(&content, &summary(&content));
     }
 
@@ -304,4 +335,35 @@ fn times_near_the_limit_saturate() {
     let svg = flamegraph::svg(&stacks, &summary, picture(Weight::Wait, true)).unwrap();
     assert!(!svg.is_empty());
     let _ = (text::report(&summary, View::default()), json::report(&summary, None));
+}
+
+#[test]
+fn short_waits_are_of_the_class_of_their_locks() {
+    let mut content = sample();
+    let parked = tracer_common::Shape::Parked as u32;
+    let whole = content.totals.below[&parked];
+    let before = summary(&content);
+    let lock = content.locks.iter().find(|lock| lock.class == Class::Contention).unwrap().clone();
+    content.totals.below_locks = vec![BelowSums {
+        lock: lock.index,
+        shape: parked,
+        sums: ShapeSums { waits: whole.waits - 1, ..whole },
+    }];
+    let after = summary(&content);
+    assert_eq!(after.totals.wait(), before.totals.wait());
+    let unclassified = after.below[&(Kind::Unclassified, Class::Unclassified)];
+    assert_eq!((unclassified.waits, unclassified.wait()), (1, Ns(0)));
+    assert_eq!(
+        after.below[&(lock.kind, lock.class)].waits
+            - before.below.get(&(lock.kind, lock.class)).map_or(0, |sums| sums.waits),
+        whole.waits - 1
+    );
+}
+
+#[test]
+fn lost_records_of_yields_are_counted() {
+    let mut content = sample();
+    content.totals.yield_runs = 3;
+    content.yields = vec![YieldRun::default()];
+    assert_eq!(summary(&content).completeness.lost["yield_runs_damaged"], 2);
 }

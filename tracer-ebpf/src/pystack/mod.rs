@@ -32,6 +32,8 @@ use crate::task::Task;
 
 /// Native stacks are rarer than other frequent walks, 1,000 per second: 2 KiB each, and unwound one by one.
 const NATIVE_COPY_EVERY_NS: u64 = 1_000_000;
+/// In a storm of yields most runs are long. Those beyond 1,000 a second are in the totals.
+const LONG_YIELDS_EVERY_NS: u64 = 1_000_000;
 /// 50 a second do for naming futexes.
 const PLAIN_COPY_EVERY_NS: u64 = 20_000_000;
 /// So many of them at once.
@@ -119,10 +121,12 @@ pub(crate) enum Frequent {
     Native = 2,
     /// The same, in order to learn what a futex is.
     Plain = 3,
+    /// No walk: a record of a long run of yields.
+    LongYields = 4,
 }
 
 impl Frequent {
-    pub(super) const COUNT: usize = 4;
+    pub(super) const COUNT: usize = 5;
 }
 
 /// Whether one more such walk may be made on this CPU now.
@@ -132,6 +136,7 @@ pub(crate) fn affordable(why: Frequent, now: u64) -> bool {
         Frequent::ShortWait => SHORT_WAITS_RARER * short_walk_every_ns(),
         Frequent::Yields => short_walk_every_ns(),
         Frequent::Native => NATIVE_COPY_EVERY_NS,
+        Frequent::LongYields => LONG_YIELDS_EVERY_NS,
         Frequent::Plain => PLAIN_COPY_EVERY_NS,
     };
     let Some(walk) = WALK.get_ptr_mut(0) else { return false };

@@ -4,10 +4,11 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use tracer_common::Shape;
+use tracer_common::{NoStack, Shape};
 
 use super::bounded::{Bounded, MAX_ENTRIES};
 use super::graph::WaitGraph;
+use super::pauses::PauseFold;
 use super::quantile::Quantiles;
 use super::sampling::Sampling;
 use super::sides::{OtherSide, SideSums, Source};
@@ -15,8 +16,10 @@ use super::sites::{holders, waiters};
 use super::stacks::StackTable;
 use super::summary::{Completeness, LockSummary, Pair, Summary, ThreadSummary, rank};
 use super::sums::Sums;
-use crate::trace::records::{Class, Kind, LockRecord, ShapeSums, SideStack, UseSums, Wait};
-use crate::trace::{ReadError, Trace, TraceReader};
+use crate::trace::records::{
+    Class, Kind, LockRecord, ShapeSums, SideStack, Totals, UseSums, Wait, YieldRun,
+};
+use crate::trace::{ReadError, Trace, TraceReader, Visited};
 use crate::units::{Address, LockIndex, Monotonic, Ns, ThreadIndex, Tid};
 
 /// Stands for all locks, or all threads, that found no room (see [`MAX_ENTRIES`]).
@@ -40,7 +43,7 @@ pub fn summarize_unverified<R: Read>(reader: TraceReader<R>) -> Result<Summary, 
 }
 
 fn read<R: Read>(reader: TraceReader<R>, mut fold: Fold) -> Result<Summary, ReadError> {
-    let trace = reader.read(|wait| fold.add(wait))?;
+    let trace = reader.read_all(|visited| fold.visit(visited))?;
     Ok(fold.finish(trace))
 }
 
@@ -51,6 +54,8 @@ pub struct Fold {
     durations: Bounded<LockIndex, Quantiles>,
     pairs: Bounded<(ThreadIndex, ThreadIndex, LockIndex, Source), Sums>,
     sides: SideSums,
+    yielding: Bounded<(LockIndex, SideStack), Sums>,
+    pauses: PauseFold,
     graph: WaitGraph,
     /// Unverified owners count as holders.
     unverified: bool,
@@ -64,6 +69,8 @@ impl Default for Fold {
             durations: Bounded::new(MAX_ENTRIES),
             pairs: Bounded::new(MAX_ENTRIES),
             sides: SideSums::default(),
+            yielding: Bounded::new(MAX_ENTRIES),
+            pauses: PauseFold::default(),
             graph: WaitGraph::default(),
             unverified: false,
             first: None,
@@ -72,6 +79,26 @@ impl Default for Fold {
 }
 
 impl Fold {
+    /// Adds what a reader shows.
+    pub fn visit(&mut self, visited: Visited<'_>) {
+        match visited {
+            Visited::Lock(lock) => self.pauses.lock(lock),
+            Visited::Wait(wait) => self.add(wait),
+            Visited::Yields(run) => self.add_yields(run),
+        }
+    }
+
+    /// Adds one long run of yields. It has a thread and no other side.
+    fn add_yields(&mut self, run: &YieldRun) {
+        let sums = Sums::from(run);
+        let rest = (ThreadIndex(REST), LockIndex(REST));
+        let ((_, lock), value) = self.cells.get((run.thread, run.lock), rest);
+        *value += sums;
+        let no_room = (LockIndex(REST), SideStack::Missing(NoStack::Lost));
+        *self.yielding.get((lock, run.stack), no_room).1 += sums;
+        self.first = Some(self.first.map_or(run.start, |first| first.min(run.start)));
+    }
+
     /// Adds one wait.
     pub fn add(&mut self, wait: &Wait) {
         let sums = Sums::from(wait);
@@ -88,6 +115,7 @@ impl Fold {
         }
         self.sides.add(cell, wait, other);
         self.graph.add(wait, other);
+        self.pauses.add(wait);
         self.first = Some(self.first.map_or(wait.start, |first| first.min(wait.start)));
     }
 
@@ -106,11 +134,13 @@ impl Fold {
         for (lock, durations) in self.durations {
             locks.entry(lock).or_default().1 = durations;
         }
-        let mut yielding: BTreeMap<(LockIndex, SideStack), Sums> = BTreeMap::new();
+        let mut yielding: BTreeMap<(LockIndex, SideStack), Sums> =
+            self.yielding.into_iter().collect();
         for spin in &trace.totals.spins {
             locks.entry(spin.lock).or_default().0 += Sums::from(spin);
             *yielding.entry((spin.lock, spin.stack)).or_default() += Sums::from(spin);
         }
+        let below = below(&trace.totals, &names);
         let mut uses: BTreeMap<LockIndex, Vec<UseSums>> = BTreeMap::new();
         let mut uses_elsewhere = Vec::new();
         for one in trace.totals.uses {
@@ -130,7 +160,6 @@ impl Fold {
         }
 
         let (graph, mut holds) = self.graph.finish(&trace.held, &names, &stacks);
-        let below = by_shape(&trace.totals.below);
         let lost = by_shape(&trace.totals.lost);
         let mut summary = Summary {
             duration: trace
@@ -193,6 +222,10 @@ impl Fold {
         let file = trace.condition;
         let mut losses = trace.totals.drops;
         losses.retain(|_, n| *n > 0);
+        let runs_lost = trace.totals.yield_runs.saturating_sub(file.yield_runs_read);
+        if runs_lost > 0 {
+            losses.insert("yield_runs_damaged".to_owned(), runs_lost);
+        }
         if file.waits_damaged > 0 {
             losses.insert("trace_damaged".to_owned(), file.waits_damaged);
         }
@@ -220,6 +253,7 @@ impl Fold {
             meta: trace.meta,
             end: trace.end,
             graph,
+            pauses: self.pauses.finish(),
             stacks,
             cells,
             waiting: sides.waiting,
@@ -265,6 +299,37 @@ fn by_shape(sums: &BTreeMap<u32, ShapeSums>) -> BTreeMap<(Kind, Class), Sums> {
         let key = Shape::from_u32(shape)
             .map_or((Kind::Unclassified, Class::Unclassified), Kind::of_shape);
         *out.entry(key).or_insert_with(Sums::default) += Sums::from(sums);
+    }
+    out
+}
+
+/// Waits below the threshold: those of known locks are of these locks' kinds, the others of their
+/// shape's.
+fn below(
+    totals: &Totals,
+    names: &BTreeMap<LockIndex, LockRecord>,
+) -> BTreeMap<(Kind, Class), Sums> {
+    let mut rest = totals.below.clone();
+    let mut known = Vec::new();
+    for below in &totals.below_locks {
+        let Some(lock) = names.get(&below.lock) else { continue };
+        let Some(all) = rest.get_mut(&below.shape) else { continue };
+        // A part is never more than the whole, whatever a hostile file says.
+        let part = ShapeSums {
+            waits: below.sums.waits.min(all.waits),
+            blocked: below.sums.blocked.min(all.blocked),
+            runq: below.sums.runq.min(all.runq),
+            max: below.sums.max.min(all.max),
+        };
+        all.waits -= part.waits;
+        all.blocked = Ns(all.blocked.0 - part.blocked.0);
+        all.runq = Ns(all.runq.0 - part.runq.0);
+        known.push(((lock.kind, lock.class), Sums::from(&part)));
+    }
+    rest.retain(|_, sums| *sums != ShapeSums { max: sums.max, ..ShapeSums::default() });
+    let mut out = by_shape(&rest);
+    for (key, sums) in known {
+        *out.entry(key).or_default() += sums;
     }
     out
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tracer_common::NoStack;
 
 use super::graph::{Graph, LockHolds};
+use super::pauses::Pauses;
 use super::quantile::Quantiles;
 use super::sampling::{Sampling, Spin, spin};
 use super::sides::{OtherSide, Source, Waiting};
@@ -36,7 +37,7 @@ pub struct Summary {
     pub threads: Vec<ThreadSummary>,
     /// Who waited for whom, by time waited, longest first.
     pub pairs: Vec<Pair>,
-    /// Waits with a record by thread and lock.
+    /// Waits with a record, and yields with one, by thread and lock.
     pub cells: BTreeMap<(ThreadIndex, LockIndex), Sums>,
     /// The same waits by thread, lock and the waiter's stack.
     pub waiting: BTreeMap<Waiting, Sums>,
@@ -46,9 +47,12 @@ pub struct Summary {
     pub links: BTreeMap<(Waiting, OtherSide), Sums>,
     /// Who waited for whom over time, and at the end.
     pub graph: Graph,
+    /// Who stopped the world, and who was late to stop.
+    pub pauses: Pauses,
     /// The stacks that they name.
     pub stacks: StackTable,
-    /// Yields tied to a lock, by lock and the stack that made them. They belong to no thread.
+    /// Yields tied to a lock, by lock and the stack that made them. Only those with a record belong to
+    /// a thread.
     pub yielding: BTreeMap<(LockIndex, SideStack), Sums>,
     /// Waits below the threshold, by kind and class. They belong to no lock and no thread.
     pub below: BTreeMap<(Kind, Class), Sums>,
@@ -118,7 +122,8 @@ pub struct ThreadSummary {
     pub name: String,
     /// Its name in the kernel.
     pub comm: String,
-    /// Its waits with a record. Yields are known by lock, not by thread, and not in here.
+    /// Its waits with a record, and its long runs of yields. Other yields are known by lock, not by
+    /// thread, and not in here.
     pub sums: Sums,
     /// The part of them that was contention.
     pub contention: Ns,

@@ -1,8 +1,8 @@
 //! What a futex wait waits for, in the words of a Python programmer.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tracer_common::shape::MARK_COLLECTING;
-use tracer_common::{FutexIdentity, SUBJECTS, Shape};
+use tracer_common::{FutexIdentity, MAX_GILS, SUBJECTS, Shape};
 
 use super::block::pointer;
 use super::runtime_fields::{self, RuntimeLock};
@@ -17,6 +17,10 @@ const MAX_TYPE_NAME: usize = 256;
 
 /// `Py_TPFLAGS_TYPE_SUBCLASS` (`Include/object.h`): instances are types.
 const TYPE_SUBCLASS: u64 = 1 << 31;
+
+/// From `mutex` to `stop_event` in `struct _stoptheworld_state`: three `bool`s lie between them
+/// (`Include/internal/pycore_interp_structs.h`, 3.13 to 3.15).
+const STOP_MUTEX_TO_EVENT: u64 = 4;
 
 /// `ob_mutex` in a free-threaded object header (`Include/object.h`).
 const OB_MUTEX: u64 = 10;
@@ -77,13 +81,15 @@ pub struct Namer {
     memory: Option<Memory>,
     interpreter: Option<Interpreter>,
     types: FxHashMap<Address, Option<String>>,
+    /// Mutexes of who stops the world: the runtime has one, each interpreter another.
+    stop_mutexes: FxHashSet<Address>,
 }
 
 impl Namer {
     /// For a process of which nothing is known yet: every wait is a plain futex.
     #[must_use]
     pub fn new(pid: Pid) -> Self {
-        Self { memory: Memory::open(pid).ok(), interpreter: None, types: FxHashMap::default() }
+        Self { memory: Memory::open(pid).ok(), ..Self::default() }
     }
 
     /// The process turned out to be this interpreter, or (after an `exec`) no longer is one.
@@ -91,6 +97,7 @@ impl Namer {
         self.memory = Memory::open(pid).ok();
         self.interpreter = interpreter;
         self.types.clear();
+        self.stop_mutexes.clear();
     }
 
     /// The target's memory, if it may be read.
@@ -121,6 +128,30 @@ impl Namer {
                 .is_some_and(|(offset, thread)| thread.0.wrapping_add(offset) == wait.id.lock)
     }
 
+    /// The waiter stops the world, or waits for its turn to do so. Told by the struct that the event is
+    /// in, which has the waiter as its requester: where that struct is no table has to say. Once its
+    /// event was seen, its mutex is known as well.
+    pub fn stops_the_world(&mut self, wait: &Seen<'_>) -> bool {
+        let (id, lock) = (wait.id, Address(wait.id.lock));
+        if id.shape != Shape::Parked as u32 {
+            return false;
+        }
+        if id.park_arg != 0 {
+            return self.stop_mutexes.contains(&lock);
+        }
+        let requester = wait.thread.is_some_and(|thread| thread.0 == id.owner);
+        if requester && self.stop_mutexes.len() < MAX_GILS {
+            self.stop_mutexes.insert(Address(id.lock.wrapping_sub(STOP_MUTEX_TO_EVENT)));
+        }
+        requester
+    }
+
+    /// What a lock is can be read at its address, whatever its waiters do.
+    pub fn tells_itself(&mut self, id: &FutexIdentity) -> bool {
+        self.runtime_field(Address(id.lock)).is_some()
+            || matches!(self.lock_type(id), LockType::Rlock | LockType::SimpleQueue)
+    }
+
     /// What a wait's lock itself is known to be, which decides what the waiter's frames can say.
     pub fn lock_type(&mut self, id: &FutexIdentity) -> LockType {
         let shape = Shape::from_u32(id.shape);
@@ -141,6 +172,14 @@ impl Namer {
     pub fn name(&mut self, wait: &Seen<'_>) -> LockName {
         let lock = self.lock_name(wait);
         let Told::As(situation) = wait.told else { return lock };
+        // Frames say what a Lock is for. These say what they are: whoever waits for the GIL on its way
+        // out of `Thread.join` does not join.
+        if matches!(
+            lock.kind,
+            Kind::Gil | Kind::GilHandoff | Kind::StopTheWorld | Kind::Object | Kind::Runtime
+        ) {
+            return lock;
+        }
         let subject = situation.subject.and_then(|n| wait.subjects.get(n)).copied().unwrap_or(0);
         let subject = if subject == 0 { None } else { pointer(subject) };
         let name = match situation.text {
@@ -257,6 +296,9 @@ impl Namer {
         }
         if self.waits_on_own_state(wait) {
             return self.pause(id, "stop-the-world");
+        }
+        if self.stops_the_world(wait) {
+            return self.pause(id, "stop-the-world request");
         }
         if let Some(field) = self.runtime_field(lock) {
             return match field {
@@ -439,6 +481,26 @@ mod tests {
         let seen = |is_thread| Seen { is_thread, ..Seen::alone(&id) };
         assert_eq!(namer.name(&seen(true)).kind, Kind::Join);
         assert_eq!(namer.name(&seen(false)).kind, Kind::Futex);
+    }
+
+    #[test]
+    fn the_gil_is_the_gil_whatever_the_frames_say() {
+        let mut namer = Namer::default();
+        let join = Situation {
+            kind: Kind::Join,
+            class: Class::Idle,
+            name: "Thread",
+            subject: Some(0),
+            text: None,
+        };
+        for (shape, kind) in [(Shape::Gil, Kind::Gil), (Shape::GilHandoff, Kind::GilHandoff)] {
+            let id = FutexIdentity { lock: 0x9000, ..id(shape) };
+            let seen =
+                Seen { told: Told::As(join), subjects: [0x5000, 0, 0, 0], ..Seen::alone(&id) };
+            let name = namer.name(&seen);
+            assert_eq!((name.kind, name.class), (kind, Class::Contention));
+            assert_eq!(name.lock, Address(0x9000));
+        }
     }
 
     #[test]

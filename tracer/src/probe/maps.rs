@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf};
 use aya::{Ebpf, Pod};
+use tracer_common::counter::LOCK_SLOTS;
 use tracer_common::thread::QUICK_SLOTS;
 use tracer_common::{
-    DropReason, InitialWait, InterpreterConfig, LockSamples, QuickState, SampleTotals, Shape,
-    ShapeTotals, SpinCode, SpinKey, SpinSite, SpinTotals, StackConfig, Stat, SyscallTotals,
+    DropReason, InitialWait, InterpreterConfig, LockSamples, LockTotals, QuickState, SampleTotals,
+    Shape, ShapeTotals, SpinCode, SpinKey, SpinSite, SpinTotals, StackConfig, Stat, SyscallTotals,
     ThreadState, ThreadStateAddress,
 };
 
 use super::uprobe::UprobeMaps;
 use crate::trace::records::ShapeSums;
-use crate::units::{Address, Ns, Tid};
+use crate::units::{Address, Tid};
 
 /// A map that is not there, not of its type, or can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,7 @@ pub struct Maps {
     samples: PerCpuHashMap<MapData, u64, LockSamples>,
     sampled: PerCpuArray<MapData, SampleTotals>,
     below: PerCpuArray<MapData, ShapeTotals>,
+    below_locks: PerCpuArray<MapData, LockTotals>,
     lost: PerCpuArray<MapData, ShapeTotals>,
     drops: PerCpuArray<MapData, u64>,
     stats: PerCpuArray<MapData, u64>,
@@ -63,6 +65,7 @@ impl Maps {
             samples: take(ebpf, "SAMPLES")?,
             sampled: take(ebpf, "SAMPLED")?,
             below: take(ebpf, "BELOW")?,
+            below_locks: take(ebpf, "BELOW_LOCKS")?,
             lost: take(ebpf, "LOST")?,
             drops: take(ebpf, "DROPS")?,
             stats: take(ebpf, "STATS")?,
@@ -184,10 +187,27 @@ impl Maps {
             .collect()
     }
 
-    /// Waits below the threshold, by shape number.
+    /// Waits below the threshold, by shape number, but for those in [`Self::below_locks`].
     #[must_use]
     pub fn below(&self) -> BTreeMap<u32, ShapeSums> {
         shapes(&self.below)
+    }
+
+    /// Those by shape number and lock.
+    #[must_use]
+    pub fn below_locks(&self) -> BTreeMap<(u32, Address), ShapeSums> {
+        let mut out = BTreeMap::new();
+        for slot in 0..LOCK_SLOTS {
+            // Each CPU gives the slot to the first lock that it sees.
+            for one in self.below_locks.get(&slot, 0).iter().flat_map(|values| values.iter()) {
+                if one.totals.waits != 0 {
+                    let sums: &mut ShapeSums =
+                        out.entry((one.shape, Address(one.lock))).or_default();
+                    sums.add(&one.totals);
+                }
+            }
+        }
+        out
     }
 
     /// Waits whose event was lost, by shape number.
@@ -323,12 +343,7 @@ where
         .filter_map(|&shape| {
             let per_cpu = map.get(&(shape as u32), 0).ok()?;
             let mut sums = ShapeSums::default();
-            for totals in per_cpu.iter() {
-                sums.waits += totals.waits;
-                sums.blocked += Ns(totals.blocked_ns);
-                sums.runq += Ns(totals.runq_ns);
-                sums.max = sums.max.max(Ns(totals.max_ns));
-            }
+            per_cpu.iter().for_each(|totals| sums.add(totals));
             (sums.waits != 0).then_some((shape as u32, sums))
         })
         .collect()

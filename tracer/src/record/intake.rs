@@ -5,12 +5,13 @@ use std::fs::File;
 
 use tracer_common::event::{ThreadEvent, WAIT_CLIPPED_END, WAIT_CLIPPED_START, WaitEvent};
 use tracer_common::{
-    EVENT_EXEC, EVENT_NATIVE, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW, EVENT_WAIT,
-    InitialWait, LockSamples as LockSamplesSeen, NoStack, SpinKey, SpinTotals, ThreadState,
-    WalkEnd,
+    EVENT_EXEC, EVENT_NATIVE, EVENT_SPIN, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW,
+    EVENT_WAIT, InitialWait, LockSamples as LockSamplesSeen, NoStack, SpinEvent, SpinKey,
+    SpinTotals, ThreadState, WalkEnd,
 };
 use zerocopy::FromBytes;
 
+use super::below::Below;
 use super::in_flight::remainder;
 use super::locks::Locks;
 use super::natives::Natives;
@@ -23,7 +24,7 @@ use super::uses::Uses;
 use crate::cpython::{Namer, Told};
 use crate::probe::{Hooks, Maps};
 use crate::trace::records::{
-    Class, LockRecord, LockSamples, Sampled, ShapeSums, SideStack, SpinSums, Totals, Wait,
+    Class, LockRecord, LockSamples, Sampled, ShapeSums, SideStack, SpinSums, Totals, Wait, YieldRun,
 };
 use crate::trace::writer::{TraceWriter, WriteError};
 use crate::units::{Address, LockIndex, Monotonic, Ns, Pid, Tid};
@@ -71,8 +72,11 @@ pub(super) struct Intake {
     min_wait: Ns,
     hooks: Hooks,
     malformed: u64,
+    yield_runs: u64,
     /// Waits still under way at the end that were below the threshold.
-    below: BTreeMap<u32, ShapeSums>,
+    pub(super) below: BTreeMap<u32, ShapeSums>,
+    /// Those of programs that the target has replaced.
+    pub(super) below_replaced: Below,
     /// Spins still under way at the end.
     spins: Vec<(SpinKey, SpinTotals)>,
     /// Threads whose waits were under way at the end, and on which futex.
@@ -107,7 +111,9 @@ impl Intake {
             min_wait,
             hooks,
             malformed: 0,
+            yield_runs: 0,
             below: BTreeMap::new(),
+            below_replaced: Below::default(),
             spins: Vec::new(),
             under_way: Vec::new(),
         }
@@ -131,6 +137,10 @@ impl Intake {
         match kind {
             EVENT_WAIT => match WaitEvent::read_from_prefix(bytes) {
                 Ok((event, _)) => self.wait(&event)?,
+                Err(_) => self.malformed += 1,
+            },
+            EVENT_SPIN => match SpinEvent::read_from_prefix(bytes) {
+                Ok((event, _)) => self.yields(&event)?,
                 Err(_) => self.malformed += 1,
             },
             EVENT_STACK => {
@@ -185,7 +195,8 @@ impl Intake {
     ///
     /// # Errors
     /// If the trace can't be written.
-    pub(super) fn keep_uses(&mut self, maps: &mut Maps) -> Result<(), WriteError> {
+    pub(super) fn keep_sums(&mut self, maps: &mut Maps) -> Result<(), WriteError> {
+        self.keep_below(maps)?;
         self.uses.exec(maps, &self.locks, &mut self.writer)
     }
 
@@ -230,6 +241,30 @@ impl Intake {
         self.writer.wait(wait)
     }
 
+    /// Writes a long run of yields.
+    fn yields(&mut self, event: &SpinEvent) -> Result<(), WriteError> {
+        let stack = self.stacks.side(event.stack);
+        let stacks = &mut self.stacks;
+        let told = |lock_type| stacks.told(stack, lock_type);
+        let (lock, new) = self.locks.of_spin(event.lock, event.object_type, &mut self.namer, told);
+        self.write_lock(new)?;
+        let start = Monotonic(event.start_ns);
+        self.yield_runs += 1;
+        self.live.wait += Ns(event.yielded_ns);
+        if self.locks.class(lock) == Class::Contention {
+            self.live.contention += Ns(event.yielded_ns);
+        }
+        self.writer.yields(YieldRun {
+            thread: self.threads.index(Tid(event.tid)),
+            lock,
+            start,
+            end: Monotonic(event.end_ns),
+            yielded: Ns(event.yielded_ns),
+            yields: event.yields,
+            stack,
+        })
+    }
+
     /// Takes in what only the final state of a thread tells.
     ///
     /// # Errors
@@ -245,11 +280,12 @@ impl Intake {
         let rest = remainder(tid, state, initial, end, exec);
         if let Some(mut event) = rest.wait {
             if event.blocked_ns + event.runq_ns < self.min_wait.0 {
-                let sums = self.below.entry(event.shape).or_default();
-                sums.waits += 1;
-                sums.blocked += Ns(event.blocked_ns);
-                sums.runq += Ns(event.runq_ns);
-                sums.max = sums.max.max(Ns(event.blocked_ns + event.runq_ns));
+                *self.below.entry(event.shape).or_default() += ShapeSums {
+                    waits: 1,
+                    blocked: Ns(event.blocked_ns),
+                    runq: Ns(event.runq_ns),
+                    max: Ns(event.blocked_ns + event.runq_ns),
+                };
             } else {
                 let stack = self.stack_at_the_end(&mut event)?;
                 self.wait_at(&event, stack)?;
@@ -284,9 +320,9 @@ impl Intake {
         let mut totals = Totals {
             at,
             events: self.live.waits,
+            yield_runs: self.yield_runs,
             drops: maps.drops(),
             stats: maps.stats(),
-            below: maps.below(),
             lost: maps.lost(),
             ..Totals::default()
         };
@@ -300,13 +336,7 @@ impl Intake {
                 totals.drops.insert(name.to_owned(), count);
             }
         }
-        for (shape, sums) in &self.below {
-            let all = totals.below.entry(*shape).or_default();
-            all.waits += sums.waits;
-            all.blocked += sums.blocked;
-            all.runq += sums.runq;
-            all.max = all.max.max(sums.max);
-        }
+        self.add_below(maps, &mut totals)?;
         if self.locks.inherited != 0 {
             totals.stats.insert("named_as_before".to_owned(), self.locks.inherited);
         }

@@ -23,10 +23,12 @@ struct Sight {
     text: u64,
     /// It waits on its own thread state.
     own_state: bool,
+    /// It waits for the world to stop.
+    stops_the_world: bool,
 }
 
 impl Sight {
-    fn of(wait: &Seen<'_>, own_state: bool) -> Self {
+    fn of(wait: &Seen<'_>, own_state: bool, stops_the_world: bool) -> Self {
         let id = wait.id;
         let shape = Shape::from_u32(id.shape).unwrap_or(Shape::Futex);
         let parked = matches!(shape, Shape::Object | Shape::Parked);
@@ -52,6 +54,7 @@ impl Sight {
             subject,
             text,
             own_state,
+            stops_the_world,
         }
     }
 }
@@ -97,7 +100,8 @@ impl Locks {
             return (index, None);
         }
         let own_state = namer.waits_on_own_state(wait);
-        let (index, record) = self.intern(Sight::of(wait, own_state), name, namer);
+        let stops_the_world = namer.stops_the_world(wait);
+        let (index, record) = self.intern(Sight::of(wait, own_state, stops_the_world), name, namer);
         if wait.told != Told::Nothing
             && !own_state
             && let Some(place) = place
@@ -126,6 +130,21 @@ impl Locks {
             told => told,
         };
         let seen = Seen { told, ..Seen::alone(&id) };
+        self.of_wait(&seen, namer, |namer| namer.name(&seen))
+    }
+
+    /// What the lock at an address is for, as was told last.
+    pub(super) fn told_at(&self, shape: u32, address: Address) -> Option<LockIndex> {
+        self.told.get(&(shape, address.0)).copied()
+    }
+
+    /// A lock that says by itself what it is.
+    pub(super) fn of_plain(
+        &mut self,
+        id: &FutexIdentity,
+        namer: &mut Namer,
+    ) -> (LockIndex, Option<LockRecord>) {
+        let seen = Seen::alone(id);
         self.of_wait(&seen, namer, |namer| namer.name(&seen))
     }
 
@@ -158,7 +177,7 @@ impl Locks {
         let id = FutexIdentity { uaddr: address, shape: shape as u32, ..Default::default() };
         let seen = Seen::alone(&id);
         self.intern(
-            Sight::of(&seen, false),
+            Sight::of(&seen, false, false),
             |namer| match what {
                 UseKind::Rwlock | UseKind::Cond => {
                     let (kind, class, name) = match what {

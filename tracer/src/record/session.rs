@@ -250,7 +250,7 @@ impl Session {
     fn drain(&mut self, ring: &mut RingBuf<MapData>) -> Result<()> {
         while let Some(record) = ring.next() {
             if Intake::is_exec(&record) {
-                self.intake.keep_uses(&mut self.maps)?;
+                self.intake.keep_sums(&mut self.maps)?;
             }
             if self.intake.take(&record, &self.maps)? == Taken::Exec {
                 self.forget_interpreter()?;

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::escape::harmful;
-use super::graph_json;
 use super::people::People;
+use super::{graph_json, pauses};
 use crate::analyze::sites::rows;
 use crate::analyze::{Quantiles, Side, Site, SiteSums, Spin, StackTable, Summary, Sums};
 use crate::trace::records::UseSums;
@@ -126,6 +126,7 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
         "uses_elsewhere": summary.uses_elsewhere,
         "chains": graph_json::chains(summary, &people, top),
         "convoys": graph_json::convoys(summary, &people, top),
+        "pauses": pauses::json(summary, &people, top),
         "deadlocks": graph_json::deadlocks(summary, &people, top),
         "energy": {"source": "none", "quality": "none", "domains": []},
         "quantile_error": Quantiles::ERROR,

@@ -7,7 +7,7 @@ use super::completeness::completeness;
 use super::deadlocks::deadlocks;
 use super::escape;
 use super::rows::Limits;
-use super::{graph, sites, tables, uprobes};
+use super::{graph, pauses, sites, tables, uprobes};
 use crate::analyze::{Side, Summary};
 use crate::trace::records::Class;
 use crate::units::Ns;
@@ -103,6 +103,14 @@ fn overview(out: &mut String, summary: &Summary, view: View, limits: Limits) {
         }
         if class == Class::Contention {
             lock_sites(out, summary, view, LEADING);
+        }
+        if class == Class::Pause && !summary.pauses.requesters.is_empty() {
+            let limits = Limits { top: view.top.unwrap_or(LEADING.0), ..limits };
+            section(
+                out,
+                "Who stopped the world, and who was late to stop",
+                &pauses::table(summary, limits),
+            );
         }
     }
     let limits_of_graph = Limits { top: view.top.unwrap_or(LEADING.0), ..limits };

@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use super::format::{Capped, ChunkHeader, ChunkKind, IndexEntry, MAX_INDEX, MAX_STACK_FRAMES};
 use super::records::{
     End, FrameRecord, HeldRecord, LockRecord, Meta, StackRecord, ThreadRecord, Totals, Wait,
+    YieldRun,
 };
 use super::waits::WaitBlock;
 
@@ -23,6 +24,8 @@ pub enum Chunk {
     Stacks(Vec<StackRecord>),
     /// Waits.
     Waits(Vec<Wait>),
+    /// Long runs of yields.
+    Yields(Vec<YieldRun>),
     /// Locks that threads seem to have at the end.
     Held(Vec<HeldRecord>),
     /// Replaces earlier totals.
@@ -62,6 +65,7 @@ pub(super) fn decode(header: &ChunkHeader, stored: &[u8]) -> Result<Decoded, Str
             let block: WaitBlock = postcard_value(&raw)?;
             Chunk::Waits(block.waits().ok_or("its columns don't fit together")?)
         }
+        ChunkKind::Yields => Chunk::Yields(postcard_value::<Capped<_>>(&raw)?.0),
         ChunkKind::Held => Chunk::Held(json::<Capped<_>>(&raw)?.0),
         ChunkKind::Totals => Chunk::Totals(json(&raw)?),
         ChunkKind::End => Chunk::End(json(&raw)?),

@@ -37,6 +37,8 @@ pub struct Trace {
 pub struct Condition {
     /// Waits that were read.
     pub waits_read: u64,
+    /// Long runs of yields that were read.
+    pub yield_runs_read: u64,
     /// Waits that the file once held but that could not be read, as far as that is known.
     pub waits_damaged: u64,
     /// The file was closed cleanly.

@@ -49,6 +49,8 @@ pub enum ChunkKind {
     Stacks = 9,
     /// JSON list of [`HeldRecord`](super::records::HeldRecord).
     Held = 10,
+    /// postcard list of [`YieldRun`](super::records::YieldRun).
+    Yields = 11,
 }
 
 impl ChunkKind {
@@ -66,6 +68,7 @@ impl ChunkKind {
             8 => Self::Frames,
             9 => Self::Stacks,
             10 => Self::Held,
+            11 => Self::Yields,
             _ => return None,
         })
     }
@@ -84,6 +87,7 @@ impl ChunkKind {
             Self::Frames => "frames",
             Self::Stacks => "stacks",
             Self::Held => "held locks",
+            Self::Yields => "yields",
         }
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::chunk::Chunk;
 use super::contents::Trace;
-use super::records::{FrameRecord, LockRecord, ThreadRecord, Wait};
+use super::reader::Visited;
+use super::records::{FrameRecord, LockRecord, ThreadRecord};
 
 /// Locks, threads, frames, and stacks, that are kept of each; waits of further ones stay in the
 /// sums.
@@ -29,11 +30,18 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Takes the next chunk of the file.
-    pub(super) fn take(&mut self, chunk: Chunk, visit: &mut impl FnMut(&Wait)) {
+    pub(super) fn take(&mut self, chunk: Chunk, visit: &mut impl FnMut(Visited<'_>)) {
         let trace = &mut self.trace;
         match chunk {
             Chunk::Meta(meta) => trace.meta = *meta,
-            Chunk::Locks(locks) => locks.into_iter().for_each(|lock| self.lock(lock)),
+            Chunk::Locks(locks) => {
+                for lock in locks {
+                    if !self.trace.locks.contains_key(&lock.index) {
+                        visit(Visited::Lock(&lock));
+                        self.lock(lock);
+                    }
+                }
+            }
             Chunk::Threads(threads) => threads.into_iter().for_each(|one| self.thread(one)),
             Chunk::Frames(frames) => frames.into_iter().for_each(|frame| self.frame(frame)),
             Chunk::Stacks(stacks) => {
@@ -53,7 +61,13 @@ impl Keeper {
             Chunk::Waits(waits) => {
                 for wait in &waits {
                     trace.last_seen = trace.last_seen.max(wait.end);
-                    visit(wait);
+                    visit(Visited::Wait(wait));
+                }
+            }
+            Chunk::Yields(runs) => {
+                for run in &runs {
+                    trace.last_seen = trace.last_seen.max(run.end);
+                    visit(Visited::Yields(run));
                 }
             }
             Chunk::Held(held) => {
@@ -77,12 +91,10 @@ impl Keeper {
         (self.trace, self.left_out)
     }
 
-    /// The first record of an index stays.
+    /// The first record of an index stays; this is the first.
     fn lock(&mut self, lock: LockRecord) {
-        if !self.trace.locks.contains_key(&lock.index) {
-            let room = self.room(self.trace.locks.len(), lock.name.len());
-            keep(&mut self.trace.locks, lock.index, lock, room);
-        }
+        let room = self.room(self.trace.locks.len(), lock.name.len());
+        keep(&mut self.trace.locks, lock.index, lock, room);
     }
 
     /// The last record of an index stays.

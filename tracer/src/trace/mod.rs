@@ -17,5 +17,5 @@ pub mod writer;
 
 pub use chunk::Chunk;
 pub use contents::{Condition, Trace};
-pub use reader::{ReadError, TraceReader};
+pub use reader::{ReadError, TraceReader, Visited};
 pub use writer::{TraceWriter, WriteError};

@@ -30,6 +30,10 @@ impl TraceWriter<File> {
             self.stacks.clear();
         }
         self.waits_that_fit(&waits)?;
+        if self.cut_yields().is_err() {
+            self.cut_back()?;
+            self.yields.clear();
+        }
         self.close(end).or_else(|error| self.cut_back().and(Err(error)))
     }
 

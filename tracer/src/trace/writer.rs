@@ -12,6 +12,7 @@ use super::format::{
 };
 use super::records::{
     End, FrameRecord, HeldRecord, LockRecord, Meta, StackRecord, ThreadRecord, Totals, Wait,
+    YieldRun,
 };
 use super::waits::WaitBlock;
 use crate::units::ThreadIndex;
@@ -73,6 +74,7 @@ pub struct TraceWriter<W> {
     pub(super) frames: Vec<FrameRecord>,
     pub(super) stacks: Vec<StackRecord>,
     pub(super) waits: Vec<Wait>,
+    pub(super) yields: Vec<YieldRun>,
 }
 
 impl<W: Write> TraceWriter<W> {
@@ -91,6 +93,7 @@ impl<W: Write> TraceWriter<W> {
             frames: Vec::new(),
             stacks: Vec::new(),
             waits: Vec::new(),
+            yields: Vec::new(),
         };
         writer.put(&file_header())?;
         Ok(writer)
@@ -153,6 +156,15 @@ impl<W: Write> TraceWriter<W> {
     pub fn wait(&mut self, wait: Wait) -> Result<(), WriteError> {
         self.waits.push(wait);
         if self.waits.len() >= MAX_ITEMS { self.cut() } else { Ok(()) }
+    }
+
+    /// Adds a long run of yields. Its lock and its stack must have been added.
+    ///
+    /// # Errors
+    /// [`WriteError`], if a chunk had become full.
+    pub fn yields(&mut self, run: YieldRun) -> Result<(), WriteError> {
+        self.yields.push(run);
+        if self.yields.len() >= MAX_ITEMS { self.cut() } else { Ok(()) }
     }
 
     /// Writes locks that threads seem to have at the end, after everything buffered before them.
@@ -229,6 +241,7 @@ impl<W: Write> TraceWriter<W> {
         self.cut_threads()?;
         self.cut_frames()?;
         self.cut_stacks()?;
+        self.cut_yields()?;
         if self.waits.is_empty() {
             return Ok(());
         }
@@ -237,6 +250,18 @@ impl<W: Write> TraceWriter<W> {
         self.waits = waits;
         if written.is_ok() {
             self.waits.clear();
+        }
+        written
+    }
+
+    /// Writes the long runs of yields; their locks, threads and stacks must have been written.
+    pub(super) fn cut_yields(&mut self) -> Result<(), WriteError> {
+        let yields = std::mem::take(&mut self.yields);
+        let written = self.chunk_split(ChunkKind::Yields, &yields, |part| {
+            postcard_bytes(ChunkKind::Yields, part)
+        });
+        if written.is_err() {
+            self.yields = yields;
         }
         written
     }

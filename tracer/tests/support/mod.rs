@@ -5,7 +5,7 @@ mod stacks;
 use tracer::trace::TraceWriter;
 use tracer::trace::records::{
     Class, End, FrameRecord, HeldRecord, Kind, LockRecord, Meta, Options, ProgramState, ShapeSums,
-    SideStack, SpinSums, StackRecord, Target, ThreadRecord, Totals, Wait,
+    SideStack, SpinSums, StackRecord, Target, ThreadRecord, Totals, Wait, YieldRun,
 };
 use tracer::units::{Address, LockIndex, Monotonic, Ns, Pid, StackIndex, ThreadIndex, Tid};
 use tracer_common::Shape;
@@ -25,6 +25,8 @@ pub(crate) struct Content {
     pub(crate) stacks: Vec<StackRecord>,
     /// Waits in the order of their ends.
     pub(crate) waits: Vec<Wait>,
+    /// Long runs of yields.
+    pub(crate) yields: Vec<YieldRun>,
     /// Locks that threads seem to have at the end.
     pub(crate) held: Vec<HeldRecord>,
     /// Counters.
@@ -53,6 +55,9 @@ impl Content {
                 writer.wait(*wait).unwrap();
             }
             writer.flush().unwrap();
+        }
+        for run in &self.yields {
+            writer.yields(*run).unwrap();
         }
         writer.held(&self.held).unwrap();
         writer.totals(&self.totals).unwrap();
@@ -253,6 +258,8 @@ pub(crate) fn sample() -> Content {
                 (Shape::Parked as u32, sums(10, 50_000, 0, 9_000)),
             ]
             .into(),
+            below_locks: vec![],
+            yield_runs: 0,
             lost: [(Shape::Object as u32, sums(3, 90_000, 10_000, 50_000))].into(),
             spins: vec![
                 SpinSums {
@@ -276,6 +283,7 @@ pub(crate) fn sample() -> Content {
             self_cost: names(&[("bytes_written", 12_345), ("recorder_cpu_ns", 6_000_000)]),
         },
         waits,
+        yields: vec![],
         held: vec![],
         end: End { at: Monotonic(START + 10_000_000_000), reason: "duration".to_owned() },
     }
