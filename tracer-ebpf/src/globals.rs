@@ -27,7 +27,7 @@ globals! {
     syscall_hooks, SYSCALL_HOOKS: u32 = 0;
     /// Walks for a reason that can be very frequent are so far apart, per CPU and reason: at some
     /// microseconds each that is a few per cent of a CPU at most.
-    short_walk_every_ns, SHORT_WALK_EVERY_NS: u64 = 1_000_000;
+    short_walk_every_ns, SHORT_WALK_EVERY_NS: u64 = 4_000_000;
     /// 1 if the waiters' native stacks are wanted (`--native`).
     native_stacks, NATIVE_STACKS: u32 = 0;
     /// Bytes in the ring buffer from which the reader is woken at once.

@@ -32,17 +32,15 @@ use crate::task::Task;
 
 /// Native stacks are rarer than other frequent walks, 1,000 per second: 2 KiB each, and unwound one by one.
 const NATIVE_COPY_EVERY_NS: u64 = 1_000_000;
-/// In a storm of yields most runs are long. Those beyond 1,000 a second are in the totals.
-const LONG_YIELDS_EVERY_NS: u64 = 1_000_000;
+/// In a storm of yields most runs are long. Those beyond 250 a second are in the totals.
+const LONG_YIELDS_EVERY_NS: u64 = 4_000_000;
 /// 50 a second do for naming futexes.
 const PLAIN_COPY_EVERY_NS: u64 = 20_000_000;
 /// So many of them at once.
 const SHORT_WALKS_BURST: u64 = 50;
-/// Short waits are this much rarer than runs of yields.
-const SHORT_WAITS_RARER: u64 = 5;
 /// A wait that was blocked for so long is walked. So is, of shorter ones, each with which their sum
 /// has grown by so much: a sample by time, in which a place has the share that it has of the waiting.
-const EARNS_WALK_NS: u64 = 2_000_000;
+const EARNS_WALK_NS: u64 = 4_000_000;
 /// What a wait counts beside the time that it was blocked: it will be in the run queue as well.
 const RUN_QUEUE_NS: u64 = 20_000;
 
@@ -133,8 +131,7 @@ impl Frequent {
 #[inline(always)]
 pub(crate) fn affordable(why: Frequent, now: u64) -> bool {
     let cost_ns = match why {
-        Frequent::ShortWait => SHORT_WAITS_RARER * short_walk_every_ns(),
-        Frequent::Yields => short_walk_every_ns(),
+        Frequent::ShortWait | Frequent::Yields => short_walk_every_ns(),
         Frequent::Native => NATIVE_COPY_EVERY_NS,
         Frequent::LongYields => LONG_YIELDS_EVERY_NS,
         Frequent::Plain => PLAIN_COPY_EVERY_NS,

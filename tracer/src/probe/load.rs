@@ -43,8 +43,8 @@ pub struct Settings {
 
 /// Default size of the ring buffer: some 80,000 waits.
 pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
-/// 1,000 a second.
-const SHORT_WALK_EVERY: Ns = Ns(1_000_000);
+/// 250 a second.
+const SHORT_WALK_EVERY: Ns = Ns(4_000_000);
 /// Default room for threads.
 const DEFAULT_MAX_THREADS: u32 = 16_384;
 
