@@ -8,6 +8,7 @@
 use tracer_common::stack::{NO_FIELD, code_check};
 use tracer_common::{StackConfig, WalkEnd};
 
+use crate::process;
 use super::scratch::{Walk, code_half_word, code_word, read_code, thread_word};
 use crate::user_memory::word;
 
@@ -20,6 +21,8 @@ const BELIEVED_NS_BITS: u32 = 27;
 const GENERATION_BELIEVED_NS: u64 = 1_000_000;
 /// An odd number of as good as random bits: 2^64 over the golden ratio.
 pub(super) const HASH_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Another one.
+const NUMBER_FACTOR: u64 = 0xd6e8_feb8_6659_fd93;
 
 /// A cached answer.
 #[repr(C)]
@@ -46,7 +49,7 @@ pub(super) fn begin(config: &StackConfig, walk: *mut Walk, now: u64) {
             // Where instructions begin depends on the address alone, and user space finds out that
             // the code object is another. So a late look costs a name at worst, and saves a read of
             // a page that nobody else reads.
-            if known.interpreter == interpreter && now < known.believed_until_ns {
+            if known.interpreter == process::tag(interpreter) && now < known.believed_until_ns {
                 return;
             }
             at(config.code_generation).unwrap_or(now)
@@ -55,10 +58,12 @@ pub(super) fn begin(config: &StackConfig, walk: *mut Walk, now: u64) {
             codes ^ at(config.tlbc_generation).unwrap_or(now) << 40
         }
     };
-    known.interpreter = thread_word(walk, config.thread_interpreter);
+    known.interpreter = process::tag(thread_word(walk, config.thread_interpreter));
     known.believed_until_ns = now + GENERATION_BELIEVED_NS;
-    // Spread over all bits, it can be mixed with a key: one comparison for both.
-    known.mixed = generation.wrapping_mul(HASH_FACTOR);
+    // Spread over all bits, it can be mixed with a key: one comparison for both. The same address is
+    // another code object in another process.
+    let memory = u64::from(process::number()).wrapping_mul(NUMBER_FACTOR);
+    known.mixed = (generation ^ memory).wrapping_mul(HASH_FACTOR);
 }
 
 /// What cached answers must have been given under to be believed.

@@ -6,6 +6,7 @@ use tracer_common::{NoStack, StackConfig, WalkEnd};
 use super::code::{Code, HASH_FACTOR};
 use super::scratch::{Walk, frame_byte, frame_half_word, frame_word, has_frame, load_frame};
 use super::{code, prepare};
+use crate::process;
 
 /// Frames looked at, shims among them, before the walk is given up.
 const MAX_STEPS: usize = 136;
@@ -30,7 +31,8 @@ pub(super) extern "C" fn lw_frames(first: u64) -> u64 {
 #[inline(always)]
 fn walk(config: &StackConfig, walk: *mut Walk, first: u64) -> WalkEnd {
     let mut frame = first;
-    let mut hash = HASH_FACTOR;
+    // The same addresses mean other code in another process.
+    let mut hash = HASH_FACTOR ^ u64::from(process::number()) << 24;
     let mut end = WalkEnd::Truncated;
     // The count lives in the map, where the verifier doesn't know it: shims are not counted, and
     // to follow every count it could have at every step takes more than a million instructions.

@@ -11,6 +11,7 @@ use tracer_common::{FutexIdentity, LockObject};
 use super::scratch::{code_word, frame_word, load_frame, read_values};
 use super::{prepare, thread};
 use crate::maps::LOCK_OBJECTS;
+use crate::process;
 use crate::task::Task;
 use crate::user_memory::{three_words, two_words, word};
 
@@ -30,8 +31,9 @@ pub(crate) fn find_lock_object(task: Task, id: &mut FutexIdentity, now: u64) {
     let Ok((config, _)) = prepare() else { return };
     // The header ends with the type.
     let type_offset = u64::from(config.ob_type);
+    let key = process::tag(id.uaddr);
     // SAFETY: the value is copied at once; it is replaced as a whole.
-    let known = unsafe { LOCK_OBJECTS.get(id.uaddr) }.copied();
+    let known = unsafe { LOCK_OBJECTS.get(key) }.copied();
     if let Some(LockObject { object, retry_ns }) = known {
         if object == 0 && now < retry_ns || object != 0 && owns(id, object, type_offset) {
             return;
@@ -39,7 +41,7 @@ pub(crate) fn find_lock_object(task: Task, id: &mut FutexIdentity, now: u64) {
     }
     let object = lw_lock_object(task.pid(), task.namespace_tid(), id.uaddr, now);
     // Should this fail, it is looked for again.
-    let _ = LOCK_OBJECTS.insert(id.uaddr, &LockObject { object, retry_ns: now + RETRY_NS }, 0);
+    let _ = LOCK_OBJECTS.insert(key, &LockObject { object, retry_ns: now + RETRY_NS }, 0);
     if object != 0 {
         owns(id, object, type_offset);
     }
