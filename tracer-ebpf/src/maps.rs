@@ -81,7 +81,7 @@ pub(crate) static LOCK_OBJECTS: LruHashMap<u64, LockObject> =
 #[map]
 pub(crate) static STACKS_SENT: LruHashMap<u64, u32> = LruHashMap::with_max_entries(32768, 0);
 
-/// Return address of a `sched_yield` call -> the register that holds the lock there.
+/// Return address of a `sched_yield` call -> the register that holds the lock there (u).
 #[map]
 pub(crate) static SPIN_SITES: HashMap<u64, SpinSite> = HashMap::with_max_entries(256, 0);
 
