@@ -6,6 +6,7 @@
 mod bounded;
 pub mod fold;
 pub mod graph;
+pub mod processes;
 pub mod quantile;
 pub mod sampling;
 pub mod sides;
@@ -16,6 +17,7 @@ pub mod sums;
 
 pub use fold::{Fold, summarize, summarize_unverified};
 pub use graph::Graph;
+pub use processes::{Homes, ProcessSummary};
 pub use quantile::Quantiles;
 pub use sampling::{Sampling, Spin, SpinSource};
 pub use sides::{OtherSide, Source};
