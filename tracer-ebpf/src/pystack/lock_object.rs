@@ -21,6 +21,8 @@ const RETRY_NS: u64 = 1_000_000_000;
 const MAX_VALUES: u64 = 16;
 /// A function with more local variables is taken for garbage.
 const MAX_LOCALS: u32 = 1 << 16;
+/// Tag bits of a `_PyStackRef` (3.14 and later).
+const TAG_BITS: u64 = 3;
 const USER_END: u64 = 1 << 47;
 const FIRST_PAGE: u64 = 4096;
 
@@ -78,7 +80,7 @@ extern "C" fn lw_lock_object(tid: u32, ns_tid: u32, semaphore: u64, now: u64) ->
     if !load_frame(walk, frame) {
         return 0;
     }
-    let code = frame_word(walk, frame, config.frame.executable);
+    let code = frame_word(walk, frame, config.frame.executable) & !TAG_BITS;
     // `co_stacksize`, `co_firstlineno` and `co_nlocalsplus` are neighbours in all versions
     // (`Include/cpython/code.h`).
     let sizes = code.wrapping_add(u64::from(config.code_first_line)).wrapping_sub(4);
@@ -97,7 +99,7 @@ extern "C" fn lw_lock_object(tid: u32, ns_tid: u32, semaphore: u64, now: u64) ->
         if i >= count {
             break;
         }
-        let value = code_word(walk, 8 * i as u32);
+        let value = code_word(walk, 8 * i as u32) & !TAG_BITS;
         if !is_pointer(value) {
             continue;
         }

@@ -53,7 +53,7 @@ impl Intake {
         let owner = owner(traced, &id, lock_type)
             .or_else(|| traced.thread_ids.host(event.holder_ns_tid));
         // A futex that several processes can use, in memory that they share, is one lock.
-        let shared = if several && id.op & FUTEX_PRIVATE == 0 {
+        let shared = if several && id.op & FUTEX_PRIVATE == 0 && id.shape != Shape::Join as u32 {
             traced.shared.word(pid, Address(id.uaddr))
         } else {
             None

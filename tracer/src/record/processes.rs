@@ -162,6 +162,8 @@ impl Processes {
         let mut traced = Traced::new(pid, number, namer, self.sampler);
         traced.record = ProcessRecord { started: Some(at), ..record };
         traced.record.target.pid = pid;
+        let parent = ancestors.first().and_then(|&parent| self.all.get(parent));
+        traced.shared = parent.map(|parent| parent.shared.clone()).unwrap_or_default();
         traced.ancestors = ancestors;
         self.push(traced)
     }
