@@ -7,8 +7,8 @@ use tracer_common::sample::SPIN_CODE_SLOTS;
 use tracer_common::thread::QUICK_SLOTS;
 use tracer_common::{
     DropReason, InitialWait, InterpreterConfig, LockObject, LockSamples, ProcessState, QuickState,
-    SampleTotals, Shape, ShapeTotals, SpinCode, SpinKey, SpinSite, SpinTotals, StackConfig, Stat, SyscallTotals,
-    ThreadState, ThreadStateAddress,
+    SampleTotals, Shape, ShapeTotals, SpinCode, SpinKey, SpinSite, SpinTotals, StackConfig, Stat,
+    SyscallTotals, ThreadState, ThreadStateAddress,
 };
 
 use crate::native::NativeScratch;

@@ -4,10 +4,11 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 
-use crate::process;
 use crate::globals::{
-    namespace_level, pid_level, pid_numbers, task_exec, task_pid, task_state, task_tgid, task_thread_pid,
+    namespace_level, pid_level, pid_numbers, task_exec, task_pid, task_state, task_tgid,
+    task_thread_pid,
 };
+use crate::process;
 
 /// A trusted task pointer: a `tp_btf` argument, or current.
 #[derive(Clone, Copy)]

@@ -8,8 +8,8 @@
 use tracer_common::stack::{NO_FIELD, code_check};
 use tracer_common::{StackConfig, WalkEnd};
 
-use crate::process;
 use super::scratch::{Walk, code_half_word, code_word, read_code, thread_word};
+use crate::process;
 use crate::user_memory::word;
 
 /// Slots of the cache, a power of two. It is part of the scratch, whose size the kernel limits to

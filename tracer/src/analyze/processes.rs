@@ -112,7 +112,8 @@ impl Homes {
             process.threads += 1;
         }
         for lock in locks {
-            let Some(process) = self.of_lock(lock.lock.index).and_then(|of| all.get_mut(&of)) else {
+            let Some(process) = self.of_lock(lock.lock.index).and_then(|of| all.get_mut(&of))
+            else {
                 continue;
             };
             let Sums { yielded, spins, spin, samples, .. } = lock.sums;

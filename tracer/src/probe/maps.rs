@@ -8,9 +8,9 @@ use aya::maps::{
 use aya::{Ebpf, Pod};
 use tracer_common::thread::QUICK_SLOTS;
 use tracer_common::{
-    DropReason, InitialWait, InterpreterConfig, LockSamples, ProcessState, QuickState, SampleTotals, Shape,
-    ShapeTotals, SpinCode, SpinKey, SpinSite, SpinTotals, StackConfig, Stat, SyscallTotals,
-    ThreadState, ThreadStateAddress,
+    DropReason, InitialWait, InterpreterConfig, LockSamples, ProcessState, QuickState,
+    SampleTotals, Shape, ShapeTotals, SpinCode, SpinKey, SpinSite, SpinTotals, StackConfig, Stat,
+    SyscallTotals, ThreadState, ThreadStateAddress,
 };
 
 use super::uprobe::UprobeMaps;
@@ -267,7 +267,8 @@ impl Maps {
     /// Forgets what there is of memories that are gone; `gone` is asked for each address that is marked
     /// ([`tracer_common::process::tag`]).
     pub fn forget_tagged(&mut self, gone: impl Fn(u64) -> bool) {
-        let spins: Vec<SpinKey> = self.spins.keys().flatten().filter(|key| gone(key.lock)).collect();
+        let spins: Vec<SpinKey> =
+            self.spins.keys().flatten().filter(|key| gone(key.lock)).collect();
         for key in spins {
             // Not there any more is as good, here and below.
             let _ = self.spins.remove(&key);

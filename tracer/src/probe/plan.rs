@@ -167,10 +167,10 @@ mod tests {
     fn kernel_names_are_short_and_distinct() {
         let all = [false, true].map(|several| plan(Hooks::Syscall, true, several));
         for all in all {
-        for (i, spec) in all.iter().enumerate() {
-            assert!(spec.name.len() <= 15, "{}", spec.name);
-            assert!(all[..i].iter().all(|other| other.name != spec.name), "{}", spec.name);
-        }
+            for (i, spec) in all.iter().enumerate() {
+                assert!(spec.name.len() <= 15, "{}", spec.name);
+                assert!(all[..i].iter().all(|other| other.name != spec.name), "{}", spec.name);
+            }
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 
-use tracer_common::event::{ThreadEvent, WAIT_CLIPPED_END, WAIT_CLIPPED_START, WaitEvent};
 use rustc_hash::{FxHashMap, FxHashSet};
+use tracer_common::event::{ThreadEvent, WAIT_CLIPPED_END, WAIT_CLIPPED_START, WaitEvent};
 use tracer_common::process;
 use tracer_common::{
     EVENT_EXEC, EVENT_NATIVE, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW, EVENT_WAIT,
@@ -171,7 +171,8 @@ impl Intake {
     /// A process's memory, and those that it was copied from.
     fn memories(processes: &Processes, place: usize) -> Memories<'_> {
         let Some(own) = processes.get(place) else { return Vec::new() };
-        let all = std::iter::once(own).chain(own.ancestors.iter().filter_map(|&n| processes.get(n)));
+        let all =
+            std::iter::once(own).chain(own.ancestors.iter().filter_map(|&n| processes.get(n)));
         all.map(|traced| (traced.number, &traced.namer)).collect()
     }
 
@@ -238,7 +239,8 @@ impl Intake {
                 }
             }
             _ => {
-                let place = if self.processes.several { self.processes.place(pid) } else { Some(0) };
+                let place =
+                    if self.processes.several { self.processes.place(pid) } else { Some(0) };
                 let Some(place) = place else { return Taken::Recorded };
                 if !self.processes.several {
                     self.locks.forget();
@@ -581,7 +583,8 @@ impl Intake {
         for pid in maps.processes() {
             let Some(state) = maps.process(pid) else { continue };
             let known = self.processes.place(pid).and_then(|place| self.processes.get(place));
-            if known.is_none_or(|traced| !traced.lives()) && crate::target::Process::open(pid).is_ok()
+            if known.is_none_or(|traced| !traced.lives())
+                && crate::target::Process::open(pid).is_ok()
             {
                 found.push(self.processes.born(pid, state.number, Pid(0), now));
             }

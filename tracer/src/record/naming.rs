@@ -50,8 +50,8 @@ impl Intake {
         };
         let is_thread = self.threads.is_known(Tid(event.val));
         let seen = Seen { id: &id, told, subjects: event.subjects, thread, is_thread };
-        let owner = owner(traced, &id, lock_type)
-            .or_else(|| traced.thread_ids.host(event.holder_ns_tid));
+        let owner =
+            owner(traced, &id, lock_type).or_else(|| traced.thread_ids.host(event.holder_ns_tid));
         // A futex that several processes can use, in memory that they share, is one lock.
         let shared = if several && id.op & FUTEX_PRIVATE == 0 && id.shape != Shape::Join as u32 {
             traced.shared.word(pid, Address(id.uaddr))

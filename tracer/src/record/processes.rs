@@ -175,7 +175,8 @@ impl Processes {
         if let Some(before) = self.by_pid.insert(traced.pid, place) {
             self.end(before, traced.record.started.unwrap_or_default()); // its end was not seen
         }
-        self.by_tag.insert(tag_of(tracer_common::process::tag(traced.number, 0)), (place, traced.number));
+        self.by_tag
+            .insert(tag_of(tracer_common::process::tag(traced.number, 0)), (place, traced.number));
         self.all.push(traced);
         place
     }

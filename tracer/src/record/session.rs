@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
+use rustc_hash::FxHashSet;
 use rustix::process::{PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use rustc_hash::FxHashSet;
 use tracer_common::{InterpreterConfig, ProcessState, StackConfig};
 
 use super::attach::{Attached, NEXT_NUMBER, introduce, process_state};
@@ -502,7 +502,8 @@ impl Session {
         let groups = Groups::named(&self.meta.options.uprobes);
         let Some(loaded) = self.loaded.as_mut().filter(|_| !groups.is_empty()) else { return };
         let only = self.intake.processes.get(0);
-        let minor = only.and_then(|only| only.namer.interpreter()).map(|python| python.version.minor().1);
+        let minor =
+            only.and_then(|only| only.namer.interpreter()).map(|python| python.version.minor().1);
         let states = self.uprobes.attach(loaded.ebpf_mut(), process, groups, minor);
         self.meta.programs.retain(|program| !program.is_uprobe());
         self.meta.programs.extend(states);

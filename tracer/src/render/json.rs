@@ -12,7 +12,9 @@ use super::escape::harmful;
 use super::graph_json;
 use super::people::People;
 use crate::analyze::sites::rows;
-use crate::analyze::{ProcessSummary, Quantiles, Side, Site, SiteSums, Spin, StackTable, Summary, Sums};
+use crate::analyze::{
+    ProcessSummary, Quantiles, Side, Site, SiteSums, Spin, StackTable, Summary, Sums,
+};
 use crate::trace::records::UseSums;
 use crate::units::{Monotonic, Ns};
 

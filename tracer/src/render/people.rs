@@ -41,8 +41,7 @@ impl<'a> People<'a> {
 
     /// `dict 0x7f…`.
     pub(super) fn lock_name(&self, index: LockIndex) -> String {
-        self.lock(index).map_or_else(|| "[lock lost]".to_owned(), |lock| {
-            label(self.summary, &lock.lock)
-        })
+        self.lock(index)
+            .map_or_else(|| "[lock lost]".to_owned(), |lock| label(self.summary, &lock.lock))
     }
 }

@@ -6,7 +6,9 @@ use super::answer::label;
 use super::escape;
 use super::rows::{Limits, Rows};
 use super::text::{count, or_unknown, percent};
-use crate::analyze::{LockSummary, Pair, ProcessSummary, Spin, SpinSource, Summary, Sums, ThreadSummary};
+use crate::analyze::{
+    LockSummary, Pair, ProcessSummary, Spin, SpinSource, Summary, Sums, ThreadSummary,
+};
 use crate::trace::records::Class;
 use crate::units::{Ns, Pid};
 
@@ -120,16 +122,8 @@ pub(super) fn threads<'a>(
     limits: Limits,
 ) -> String {
     let several = summary.several();
-    let figures = [
-        "tid",
-        "waits",
-        "waited",
-        "contention",
-        "blocked",
-        "run queue",
-        "longest",
-        "on CPU",
-    ];
+    let figures =
+        ["tid", "waits", "waited", "contention", "blocked", "run queue", "longest", "on CPU"];
     let header: Vec<_> =
         std::iter::once("thread").chain(several.then_some("pid")).chain(figures).collect();
     let mut table = Rows::new(&header, 1, limits);
@@ -161,8 +155,18 @@ fn pid_words(pid: Option<Pid>) -> String {
 /// Which processes there were, and what each comes to.
 pub(super) fn processes(summary: &Summary, limits: Limits) -> String {
     let header = [
-        "process", "python", "came", "pid", "parent", "threads", "waits", "waited", "contention",
-        "yields", "on CPU", "lived",
+        "process",
+        "python",
+        "came",
+        "pid",
+        "parent",
+        "threads",
+        "waits",
+        "waited",
+        "contention",
+        "yields",
+        "on CPU",
+        "lived",
     ];
     let mut table = Rows::new(&header, 3, limits);
     let recorded = summary.processes.iter().filter(|process| process.record.recorded);
@@ -186,13 +190,21 @@ pub(super) fn processes(summary: &Summary, limits: Limits) -> String {
             let program = summary.homes.program(process.record.index).unwrap_or_default();
             *programs.entry(program).or_default() += 1;
         }
-        let words: Vec<_> = programs.iter().take(8).map(|(program, n)| {
-            let program = or_unknown(program);
-            if *n == 1 { program } else { format!("{} × {program}", count(*n)) }
-        }).collect();
+        let words: Vec<_> = programs
+            .iter()
+            .take(8)
+            .map(|(program, n)| {
+                let program = or_unknown(program);
+                if *n == 1 { program } else { format!("{} × {program}", count(*n)) }
+            })
+            .collect();
         let more = if programs.len() > 8 { ", …" } else { "" };
         let what = if not == 1 { "process that runs" } else { "processes that run" };
-        out += &format!(" not recorded: {} {what} no CPython ({}{more})\n", count(not), words.join(", "));
+        out += &format!(
+            " not recorded: {} {what} no CPython ({}{more})\n",
+            count(not),
+            words.join(", ")
+        );
     }
     out
 }
@@ -209,7 +221,8 @@ fn process_cells(summary: &Summary, process: &ProcessSummary) -> Vec<String> {
     let exec = if record.execs > 0 { ", exec" } else { "" };
     let end = summary.end.as_ref().map(|end| end.at);
     let from = record.started.unwrap_or(summary.meta.start);
-    let lived = record.ended.or(end).map_or_else(|| "-".to_owned(), |at| at.since(from).to_string());
+    let lived =
+        record.ended.or(end).map_or_else(|| "-".to_owned(), |at| at.since(from).to_string());
     vec![
         or_unknown(program),
         python,

@@ -53,7 +53,8 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert!(descendants(&[Pid(std::process::id())]).contains(&found[0]));
         let kill = rustix::process::Pid::from_raw(i32::try_from(found[0].0).expect("a pid"));
-        rustix::process::kill_process(kill.expect("a pid"), rustix::process::Signal::TERM).expect("killed");
+        rustix::process::kill_process(kill.expect("a pid"), rustix::process::Signal::TERM)
+            .expect("killed");
         shell.wait().expect("ended");
     }
 }

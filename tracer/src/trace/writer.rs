@@ -122,7 +122,11 @@ impl<W: Write> TraceWriter<W> {
     /// [`WriteError`], if a chunk had become full.
     pub fn lock_process(&mut self, of: LockProcess) -> Result<(), WriteError> {
         self.lock_processes.push(of);
-        if self.lock_processes.len() >= NAMED_PER_CHUNK { self.cut_lock_processes() } else { Ok(()) }
+        if self.lock_processes.len() >= NAMED_PER_CHUNK {
+            self.cut_lock_processes()
+        } else {
+            Ok(())
+        }
     }
 
     /// Writes processes, at once. A later record of an index replaces an earlier one.
