@@ -216,6 +216,7 @@ impl Fold {
             yielded_unattributed: Ns(stat("yielded_unattributed_ns")),
             woken_before_sleep: stat("woken_before_sleep"),
             wake_unseen: stat("wake_unseen"),
+            places_estimated: stat("places_estimated"),
             futex_switches: trace
                 .threads
                 .values()

@@ -15,6 +15,7 @@ use zerocopy::FromBytes;
 
 use super::in_flight::remainder;
 use super::locks::Locks;
+use super::places::Places;
 use super::processes::Processes;
 use super::shared::SharedWord;
 use super::stacks::{Memories, Stacks};
@@ -70,6 +71,7 @@ pub(super) struct Intake {
     /// Locks in memory that processes share: the number that stands for its memory, and the address in
     /// the process that was seen to use it first.
     pub(super) shared: FxHashMap<SharedWord, (u32, Address)>,
+    places: Places,
     /// The waiters' native frames were asked for.
     with_native: bool,
     start: Monotonic,
@@ -113,6 +115,7 @@ impl Intake {
             locks: Locks::default(),
             stacks: Stacks::default(),
             shared: FxHashMap::default(),
+            places: Places::default(),
             with_native: native,
             start,
             min_wait,
@@ -245,6 +248,7 @@ impl Intake {
                 if !self.processes.several {
                     self.locks.forget();
                     self.stacks.forget();
+                    self.places.forget();
                 }
                 self.processes.exec(place, event.number);
                 return Taken::Exec(place);
@@ -304,6 +308,7 @@ impl Intake {
             holder: owner.map(|tid| self.threads.index(tid)),
             holder_stack: self.stacks.side(event.holder_stack, memory),
         };
+        self.places.fill_in(&mut wait);
         clip_start(&mut wait, self.start);
         self.live.waits += 1;
         self.live.wait += wait.total();
@@ -403,6 +408,9 @@ impl Intake {
         }
         if self.locks.inherited != 0 {
             totals.stats.insert("named_as_before".to_owned(), self.locks.inherited);
+        }
+        if self.places.estimated != 0 {
+            totals.stats.insert("places_estimated".to_owned(), self.places.estimated);
         }
         self.add_spins(maps, &mut totals)?;
         if let Some(only) = self.processes.get_mut(0).filter(|_| self.uses.wanted()) {

@@ -10,6 +10,7 @@ mod lookout;
 mod naming;
 mod natives;
 mod output;
+mod places;
 mod processes;
 mod session;
 mod shared;
