@@ -72,7 +72,7 @@ impl Homes {
         self.records.get(&process).map(|record| record.target.pid)
     }
 
-    /// `python3.14 [4242]`, the program as it is in a path.
+    /// The name of its program's file: `python3.14`.
     #[must_use]
     pub fn program(&self, process: ProcessIndex) -> Option<&str> {
         let exe = &self.records.get(&process)?.target.exe;

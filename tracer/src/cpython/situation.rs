@@ -217,6 +217,28 @@ mod tests {
     }
 
     #[test]
+    fn processes_that_wait_for_work_idle_and_fight_for_locks() {
+        let synchronize = "/usr/lib/python3.14/multiprocessing/synchronize.py";
+        let queues = "/usr/lib/python3.14/multiprocessing/queues.py";
+        let pool = "/usr/lib/python3.14/multiprocessing/pool.py";
+        let enter = ("SemLock.__enter__", synchronize);
+        let cases = [
+            (vec![enter, ("f", OWN)], None),
+            (vec![enter, ("SimpleQueue.put", queues)], None),
+            (vec![enter, ("SimpleQueue.get", queues), ("worker", pool)], Some(Kind::Pool)),
+            (vec![enter, ("Queue.get", queues), ("f", OWN)], Some(Kind::Queue)),
+            (vec![("Queue.put", queues)], Some(Kind::Queue)),
+            (vec![("Condition.wait", synchronize)], Some(Kind::Condition)),
+            (vec![("Condition.wait", synchronize), ("Event.wait", synchronize)], Some(Kind::Event)),
+        ];
+        for (frames, expected) in cases {
+            let found = kind(&frames, LockType::SemLock);
+            assert_eq!(found.map(|found| found.0), expected, "{frames:?}");
+            assert!(found.is_none_or(|found| found.1 == Class::Idle), "{frames:?}");
+        }
+    }
+
+    #[test]
     fn own_code_says_nothing() {
         for lock in [LockType::Lock, LockType::Rlock, LockType::Other] {
             assert_eq!(kind(&[("Condition.wait", OWN), ("Event.wait", THREADS)], lock), None);

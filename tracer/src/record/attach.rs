@@ -6,6 +6,7 @@
 
 use anyhow::{Context, Result};
 use rustc_hash::FxHashMap;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracer_common::thread::ThreadState;
 use tracer_common::{FutexIdentity, InitialWait, InterpreterConfig, ProcessState, Shape};
 
@@ -95,6 +96,7 @@ fn attach_several(
     mut others: Vec<Found>,
     mut prepared: Prepared,
 ) -> Result<Attached> {
+    raise_file_limit();
     let recorded = namer.interpreter().is_some();
     let first = process_state(1, recorded, namer.interpreter());
     let mut number = 1;
@@ -168,6 +170,12 @@ fn add_descendants(
             return Ok(());
         }
     }
+}
+
+/// The memory of each process is kept open. Where no more can be had, names are missing.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// What a process is that is there already; `None` if it is gone.

@@ -99,9 +99,10 @@ pub(super) struct Processes {
 
 impl Processes {
     /// The only process of a recording.
-    pub(super) fn one(pid: Pid, namer: Namer, sampler: bool) -> Self {
+    pub(super) fn one(target: Target, namer: Namer, sampler: bool) -> Self {
+        let pid = target.pid;
         let mut only = Traced::new(pid, 0, namer, sampler);
-        only.record.target.pid = pid;
+        only.record.target = target;
         Self {
             several: false,
             sampler,
@@ -165,6 +166,14 @@ impl Processes {
         let parent = ancestors.first().and_then(|&parent| self.all.get(parent));
         traced.shared = parent.map(|parent| parent.shared.clone()).unwrap_or_default();
         traced.ancestors = ancestors;
+        // It may have been found in the kernel side's table before the record of its birth came.
+        if let Some(found) = self.by_pid.get(&pid).copied()
+            && let Some(before) = self.all.get_mut(found).filter(|before| before.number == number)
+        {
+            traced.record.index = before.record.index;
+            *before = traced;
+            return found;
+        }
         self.push(traced)
     }
 
@@ -208,8 +217,10 @@ impl Processes {
     /// One of its threads ended: with the last one it ends itself.
     pub(super) fn thread_ended(&mut self, place: usize, at: Monotonic) {
         let Some(traced) = self.all.get_mut(place) else { return };
-        traced.alive = traced.alive.saturating_sub(1);
-        if traced.alive == 0 {
+        // Of one whose birth was lost it is not known how many threads it has: its end is found out.
+        let Some(alive) = traced.alive.checked_sub(1) else { return };
+        traced.alive = alive;
+        if alive == 0 {
             self.end(place, at);
         }
     }

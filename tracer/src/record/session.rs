@@ -107,7 +107,7 @@ impl Session {
         let processes = if several {
             Self::begin_several(&mut attached, namer, &meta, sampler)
         } else {
-            Processes::one(pid, namer, sampler)
+            Processes::one(meta.target.clone(), namer, sampler)
         };
         let mut intake = Intake::new(
             processes,
