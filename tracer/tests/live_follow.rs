@@ -183,7 +183,9 @@ fn pools_of_multiprocessing_are_followed() {
         for pid in &workers {
             let own: Vec<_> =
                 fights(&report).into_iter().filter(|lock| lock["pid"] == *pid).collect();
-            assert_eq!(own.len(), 2, "{what}: a lock for each of its two tasks: {own:#?}");
+            // Its two tasks have a lock each, maybe one after the other at one address.
+            let waited: u64 = own.iter().map(|lock| number(&lock["wait_ns"])).sum();
+            assert!(waited.abs_diff(2_400_000_000) < 600_000_000, "{what}: {waited}");
             assert!(own.iter().all(|lock| share_at(lock, "run") > 0.9), "{what}: {own:#?}");
         }
         // One lock, whatever its address in each.
