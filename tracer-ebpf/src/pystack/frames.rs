@@ -13,6 +13,9 @@ const MAX_STEPS: usize = 136;
 /// User addresses are below this (47 bits), and the first page is never mapped.
 const USER_END: u64 = 1 << 47;
 const FIRST_PAGE: u64 = 4096;
+/// A frame inside the thread state is the one below all others (`_PyThreadStateImpl.base_frame`,
+/// 3.15, `Include/internal/pycore_tstate.h`), which nobody runs: not worth a look at its page.
+const THREAD_STATE_BYTES: u64 = 1024;
 /// Tag bits of a `_PyStackRef` (3.14 and later); code objects are aligned, so earlier versions have
 /// zeros there (`Include/internal/pycore_stackref.h`).
 const TAG_BITS: u64 = 3;
@@ -40,8 +43,10 @@ fn walk(config: &StackConfig, walk: *mut Walk, first: u64) -> WalkEnd {
     unsafe { (*walk).event.frames = 0 };
     // SAFETY: as above.
     let generation = unsafe { (*walk).generation.mixed };
+    // SAFETY: as above.
+    let thread = unsafe { (*walk).thread_address };
     for _ in 0..MAX_STEPS {
-        if frame == 0 {
+        if frame == 0 || frame.wrapping_sub(thread) < THREAD_STATE_BYTES {
             end = WalkEnd::Complete;
             break;
         }
