@@ -42,11 +42,13 @@ pub enum DropReason {
     RingFullNative = 16,
     /// A native stack could not be read.
     NativeStackFault = 17,
+    /// The table of processes was full: a child, and all that it forks, is not traced.
+    ProcessTableFull = 18,
 }
 
 impl DropReason {
     /// How many reasons there are.
-    pub const COUNT: usize = 18;
+    pub const COUNT: usize = 19;
     /// Every reason with its name in the trace and in every output, in the order of its number.
     pub const ALL: [(Self, &'static str); Self::COUNT] = [
         (Self::RingFullWait, "ring_full_wait"),
@@ -67,6 +69,7 @@ impl DropReason {
         (Self::StackCodeFault, "stack_code_fault"),
         (Self::RingFullNative, "ring_full_native"),
         (Self::NativeStackFault, "native_stack_fault"),
+        (Self::ProcessTableFull, "process_table_full"),
     ];
 }
 
@@ -87,7 +90,7 @@ pub enum Stat {
     ArgumentsMismatch = 4,
     /// With `--hooks syscall`: both forms gave arguments, and they agreed.
     ArgumentsMatch = 5,
-    /// Children forked by the target (they are not followed).
+    /// Children forked by the target that are not followed.
     ForkedChildren = 6,
     /// Walks of Python stacks that stand still (waiters and wakers).
     StacksWalked = 7,

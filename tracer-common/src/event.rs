@@ -4,7 +4,7 @@ use crate::{FutexIdentity, plain_data};
 
 /// A finished wait: [`WaitEvent`].
 pub const EVENT_WAIT: u32 = 1;
-/// A thread of the target was born: [`ThreadEvent`].
+/// A thread of the target, or a process with its first thread, was born: [`ThreadEvent`].
 pub const EVENT_THREAD_NEW: u32 = 2;
 /// A thread of the target is exiting: [`ThreadEvent`].
 pub const EVENT_THREAD_EXIT: u32 = 3;
@@ -158,6 +158,14 @@ pub struct ThreadEvent {
     pub time_ns: u64,
     /// The thread's kernel name (comm), NUL padded.
     pub comm: [u8; 16],
+    /// In a recording of several processes: the thread's process. Else 0.
+    pub tgid: u32,
+    /// Likewise: see [`crate::ProcessState::number`], for an exec that of the new memory.
+    pub number: u32,
+    /// A process that is born: the one that forked it. Else 0.
+    pub parent: u32,
+    /// Always 0.
+    pub _pad: u32,
 }
 
-plain_data!(WaitEvent = 184, SpinEvent = 64, ThreadEvent = 32);
+plain_data!(WaitEvent = 184, SpinEvent = 64, ThreadEvent = 48);

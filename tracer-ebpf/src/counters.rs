@@ -6,6 +6,7 @@ use tracer_common::thread::Chain;
 use tracer_common::{DropReason, Shape, ShapeTotals, Stat, SyscallTotals};
 
 use crate::maps::{BELOW, BELOW_LOCKS, DROPS, STATS, SYSCALLS};
+use crate::process;
 
 /// Counts one loss.
 #[inline(always)]
@@ -50,7 +51,9 @@ pub(crate) fn add_below(chain: &Chain) {
         SEMAPHORE => chain.id.uaddr,
         _ => 0,
     };
+    // After a fork the same address is another lock.
     if lock != 0
+        && !process::several()
         && let Some(slot) = BELOW_LOCKS.get_ptr_mut(lock_slot(lock))
     {
         // SAFETY: as above.

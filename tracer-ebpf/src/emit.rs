@@ -105,9 +105,18 @@ pub(crate) fn bulk(bytes: &[u8]) -> bool {
     EVENTS.output::<[u8]>(bytes, wakeup()).is_ok()
 }
 
+/// Of which process a thread is, in a recording of several; all 0 else.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Origin {
+    pub(crate) tgid: u32,
+    pub(crate) number: u32,
+    /// Who forked the process that is born.
+    pub(crate) parent: u32,
+}
+
 /// A change in the life of a thread. Rare, and user space should look soon.
 #[inline(always)]
-pub(crate) fn thread(kind: u32, tid: u32, time_ns: u64) {
+pub(crate) fn thread(kind: u32, tid: u32, time_ns: u64, origin: Origin) {
     let Some(mut entry) = EVENTS.reserve::<ThreadEvent>(0) else {
         lost(DropReason::RingFullThread);
         return;
@@ -119,6 +128,10 @@ pub(crate) fn thread(kind: u32, tid: u32, time_ns: u64) {
         (*event).tid = tid;
         (*event).time_ns = time_ns;
         (*event).comm = bpf_get_current_comm().unwrap_or([0; 16]);
+        (*event).tgid = origin.tgid;
+        (*event).number = origin.number;
+        (*event).parent = origin.parent;
+        (*event)._pad = 0;
     }
     entry.submit(BPF_RB_FORCE_WAKEUP);
 }

@@ -14,6 +14,7 @@ use crate::globals::{min_wait_ns, syscall_hooks};
 use crate::identify::object_type;
 use crate::maps::{SPIN_SITES, SPINS};
 use crate::mutex::{register_at, vote};
+use crate::process;
 use crate::pystack::{self, Frequent};
 use crate::quick;
 use crate::registers::Registers;
@@ -98,7 +99,7 @@ fn learn(state: &ThreadState, lock: u64) -> bool {
     if !held {
         return false;
     }
-    let Some(site) = SPIN_SITES.get_ptr_mut(spin.ret) else {
+    let Some(site) = SPIN_SITES.get_ptr_mut(process::tag(spin.ret)) else {
         return true; // the table of places is full
     };
     // SAFETY: a live map value; votes lost to a race only delay the learning.
@@ -127,7 +128,7 @@ pub(crate) fn flush(tid: u32, state: &mut ThreadState, now: u64, exec_ns: u64) {
         spin.yielded_ns = 0;
         return;
     }
-    let key = SpinKey { lock: spin.lock, stack: spin.stack };
+    let key = SpinKey { lock: process::tag(spin.lock), stack: spin.stack };
     if spin.lock == 0 || !add(&key, spin.yields, spin.yielded_ns, spin.spin_ns) {
         count(Stat::YieldsUnattributed, spin.yields);
         count(Stat::YieldedUnattributedNs, spin.yielded_ns);
@@ -154,7 +155,7 @@ fn add(key: &SpinKey, yields: u64, yielded_ns: u64, spin_ns: u64) -> bool {
     }
     // A program with ever new stacks fills the table: each lock keeps a place without one.
     let stackless = SpinKey { lock: key.lock, stack: NoStack::Limited as u64 };
-    let object_type = object_type(key.lock).unwrap_or(0);
+    let object_type = object_type(process::untag(key.lock)).unwrap_or(0);
     let totals = SpinTotals { yields, yielded_ns, spin_ns, object_type };
     if SPINS.insert(key, &totals, 0).is_ok() {
         let nothing = SpinTotals { yields: 0, yielded_ns: 0, spin_ns: 0, object_type };

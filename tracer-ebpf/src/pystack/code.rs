@@ -9,6 +9,7 @@ use tracer_common::stack::{NO_FIELD, code_check};
 use tracer_common::{StackConfig, WalkEnd};
 
 use super::scratch::{Walk, code_half_word, code_word, read_code, thread_word};
+use crate::process;
 use crate::user_memory::word;
 
 /// Slots of the cache, a power of two. It is part of the scratch, whose size the kernel limits to
@@ -20,6 +21,8 @@ const BELIEVED_NS_BITS: u32 = 27;
 const GENERATION_BELIEVED_NS: u64 = 1_000_000;
 /// An odd number of as good as random bits: 2^64 over the golden ratio.
 pub(super) const HASH_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Another one.
+const NUMBER_FACTOR: u64 = 0xd6e8_feb8_6659_fd93;
 
 /// A cached answer.
 #[repr(C)]
@@ -46,7 +49,7 @@ pub(super) fn begin(config: &StackConfig, walk: *mut Walk, now: u64) {
         let interpreter = thread_word(walk, config.thread_interpreter);
         // A late look costs little: user space finds out that a code object is another, and an
         // instruction outside of the thread's copy of it is looked up anew (`load`).
-        if known.interpreter == interpreter && now < known.believed_until_ns {
+        if known.interpreter == process::tag(interpreter) && now < known.believed_until_ns {
             return;
         }
         let at = |offset: u32| word(interpreter.wrapping_add(u64::from(offset)));
@@ -57,10 +60,12 @@ pub(super) fn begin(config: &StackConfig, walk: *mut Walk, now: u64) {
             codes ^ at(config.tlbc_generation).unwrap_or(now) << 40
         }
     };
-    known.interpreter = thread_word(walk, config.thread_interpreter);
+    known.interpreter = process::tag(thread_word(walk, config.thread_interpreter));
     known.believed_until_ns = now + GENERATION_BELIEVED_NS;
-    // Spread over all bits, it can be mixed with a key: one comparison for both.
-    known.mixed = generation.wrapping_mul(HASH_FACTOR);
+    // Spread over all bits, it can be mixed with a key: one comparison for both. The same address is
+    // another code object in another process.
+    let memory = u64::from(process::number()).wrapping_mul(NUMBER_FACTOR);
+    known.mixed = (generation ^ memory).wrapping_mul(HASH_FACTOR);
 }
 
 /// What cached answers must have been given under to be believed.

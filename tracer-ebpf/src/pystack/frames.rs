@@ -9,6 +9,7 @@ use super::scratch::{
     read_values,
 };
 use super::{code, prepare};
+use crate::process;
 
 /// Frames looked at, shims among them, before the walk is given up.
 const MAX_STEPS: usize = 136;
@@ -38,7 +39,8 @@ pub(super) extern "C" fn lw_frames(first: u64) -> u64 {
 #[inline(always)]
 fn walk(config: &StackConfig, walk: *mut Walk, first: u64) -> WalkEnd {
     let mut frame = first;
-    let mut hash = HASH_FACTOR;
+    // The same addresses mean other code in another process.
+    let mut hash = HASH_FACTOR ^ u64::from(process::number()) << 24;
     let mut end = WalkEnd::Truncated;
     // The count lives in the map, where the verifier doesn't know it: shims are not counted, and
     // to follow every count it could have at every step takes more than a million instructions.

@@ -26,7 +26,8 @@ pub(crate) use thread::forget;
 use crate::counters::{count, lost};
 use crate::emit;
 use crate::globals::short_walk_every_ns;
-use crate::maps::{STACK_CONFIG, STACKS_SENT, WALK};
+use crate::maps::{STACKS_SENT, WALK};
+use crate::process;
 use crate::registers::Registers;
 use crate::task::Task;
 
@@ -181,7 +182,7 @@ fn end(number: u64) -> WalkEnd {
 
 #[inline(always)]
 fn prepare() -> Result<(&'static StackConfig, *mut Walk), NoStack> {
-    let config = STACK_CONFIG.get(0).filter(|config| config.valid != 0);
+    let config = process::stack_config().filter(|config| config.valid != 0);
     let config = config.ok_or(NoStack::NoInterpreter)?;
     // One scratch for all programs: they run on `sched_switch` and `sched_waking`, both with
     // interrupts off, so none runs inside another.

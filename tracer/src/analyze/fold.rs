@@ -9,6 +9,7 @@ use tracer_common::{NoStack, Shape};
 use super::bounded::{Bounded, MAX_ENTRIES};
 use super::graph::WaitGraph;
 use super::pauses::PauseFold;
+use super::processes::Homes;
 use super::quantile::Quantiles;
 use super::sampling::Sampling;
 use super::sides::{OtherSide, SideSums, Source};
@@ -121,7 +122,8 @@ impl Fold {
 
     /// Joins the sums with what the rest of the trace says.
     #[must_use]
-    pub fn finish(self, trace: Trace) -> Summary {
+    pub fn finish(self, mut trace: Trace) -> Summary {
+        let mut homes = Homes::take(&mut trace);
         let mut names = trace.locks;
         let cells: BTreeMap<_, _> = self.cells.into_iter().collect();
         let sides = self.sides.sorted();
@@ -159,7 +161,14 @@ impl Fold {
             names.entry(lock).or_insert_with(|| lost_lock(lock));
         }
 
-        let (graph, mut holds) = self.graph.finish(&trace.held, &names, &stacks);
+        // After a fork the same address is another lock.
+        let thread_home = |thread| trace.threads.get(&thread).map(|record| record.process);
+        let alike = |thread, lock| {
+            homes.of_lock(lock).is_none_or(|of| thread_home(thread).is_none_or(|home| home == of))
+        };
+        let (graph, mut holds) = self.graph.finish(&trace.held, &names, &stacks, &alike);
+        let waits = cells.keys().filter_map(|&(thread, lock)| Some((lock, thread_home(thread)?)));
+        homes.count_sharers(waits);
         let lost = by_shape(&trace.totals.lost);
         let mut summary = Summary {
             duration: trace
@@ -215,6 +224,7 @@ impl Fold {
         });
         summary.locks = locks;
 
+        summary.processes = homes.summarize(&summary.threads, &summary.locks);
         let waits = |sums: &BTreeMap<_, Sums>| {
             sums.values().fold(0u64, |n, sums| n.saturating_add(sums.waits))
         };
@@ -252,6 +262,7 @@ impl Fold {
         Summary {
             meta: trace.meta,
             end: trace.end,
+            homes,
             graph,
             pauses: self.pauses.finish(),
             stacks,
@@ -362,6 +373,7 @@ fn threads(
         .map(|(&index, record)| {
             let thread = ThreadSummary {
                 index,
+                process: record.process,
                 tid: record.tid,
                 name: record
                     .python_name

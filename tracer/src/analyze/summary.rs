@@ -6,6 +6,7 @@ use tracer_common::NoStack;
 
 use super::graph::{Graph, LockHolds};
 use super::pauses::Pauses;
+use super::processes::{Homes, ProcessSummary};
 use super::quantile::Quantiles;
 use super::sampling::{Sampling, Spin, spin};
 use super::sides::{OtherSide, Source, Waiting};
@@ -14,7 +15,7 @@ use super::stacks::{StackTable, is_loss};
 use super::sums::Sums;
 use crate::trace::Condition;
 use crate::trace::records::{Class, End, Kind, LockRecord, Meta, SideStack, UseSums};
-use crate::units::{LockIndex, Ns, ThreadIndex, Tid};
+use crate::units::{LockIndex, Ns, ProcessIndex, ThreadIndex, Tid};
 
 /// A whole trace, added up.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,6 +34,10 @@ pub struct Summary {
     pub by_kind: BTreeMap<Kind, Sums>,
     /// Locks: contention first, each class by time waited or spun, longest first.
     pub locks: Vec<LockSummary>,
+    /// Processes, by contention, longest first; at least one.
+    pub processes: Vec<ProcessSummary>,
+    /// Which lock is of which of them.
+    pub homes: Homes,
     /// Threads, by contention, longest first.
     pub threads: Vec<ThreadSummary>,
     /// Who waited for whom, by time waited, longest first.
@@ -115,6 +120,8 @@ impl LockSummary {
 pub struct ThreadSummary {
     /// Its number in the trace: ids are reused, this is not.
     pub index: ThreadIndex,
+    /// Its process.
+    pub process: ProcessIndex,
     /// Its id on the host; 0 if its record can't be read.
     pub tid: Tid,
     /// Its name in Python, or in the kernel if it has none there; `[thread lost]` if its record
@@ -228,6 +235,12 @@ impl Completeness {
 }
 
 impl Summary {
+    /// There is more than one process.
+    #[must_use]
+    pub fn several(&self) -> bool {
+        self.homes.several()
+    }
+
     /// The sums of one class.
     #[must_use]
     pub fn class(&self, class: Class) -> Sums {

@@ -83,6 +83,8 @@ pub struct Namer {
     types: FxHashMap<Address, Option<String>>,
     /// Mutexes of who stops the world: the runtime has one, each interpreter another.
     stop_mutexes: FxHashSet<Address>,
+    /// Of the process that forked this one: what was there then is there still.
+    parent: Option<Memory>,
 }
 
 impl Namer {
@@ -92,12 +94,28 @@ impl Namer {
         Self { memory: Memory::open(pid).ok(), ..Self::default() }
     }
 
+    /// For a process that another one has just forked: it has the same interpreter, with the same
+    /// objects at the same addresses.
+    #[must_use]
+    pub fn forked(pid: Pid, parent: &Self) -> Self {
+        // Names that could not be read may be readable now.
+        let types = parent.types.iter().filter(|(_, name)| name.is_some());
+        Self {
+            memory: Memory::open(pid).ok(),
+            interpreter: parent.interpreter.clone(),
+            types: types.map(|(&address, name)| (address, name.clone())).collect(),
+            stop_mutexes: parent.stop_mutexes.clone(),
+            parent: parent.memory.as_ref().and_then(|memory| memory.try_clone().ok()),
+        }
+    }
+
     /// The process turned out to be this interpreter, or (after an `exec`) no longer is one.
     pub fn set_interpreter(&mut self, pid: Pid, interpreter: Option<Interpreter>) {
         self.memory = Memory::open(pid).ok();
         self.interpreter = interpreter;
         self.types.clear();
         self.stop_mutexes.clear();
+        self.parent = None;
     }
 
     /// The target's memory, if it may be read.
@@ -162,6 +180,7 @@ impl Namer {
             Some("_thread.lock") => LockType::Lock,
             Some("_thread.RLock") => LockType::Rlock,
             Some("_queue.SimpleQueue") => LockType::SimpleQueue,
+            Some("_multiprocessing.SemLock") => LockType::SemLock,
             // Nothing leads from a semaphore to its Lock, if it is that of one.
             _ if shape == Some(Shape::Semaphore) => LockType::Lock,
             _ => LockType::Other,
@@ -357,6 +376,11 @@ impl Namer {
             "_thread.RLock" => (Kind::Rlock, Class::Contention),
             // `get` of an empty SimpleQueue parks on a byte of the queue (Modules/_queuemodule.c).
             "_queue.SimpleQueue" => (Kind::Queue, Class::Idle),
+            // A Lock, RLock or Semaphore of multiprocessing, or a part of its other classes.
+            "_multiprocessing.SemLock" if wait.told == Told::Nothing => {
+                (Kind::Lock, Class::Unclassified)
+            }
+            "_multiprocessing.SemLock" => (Kind::Lock, Class::Contention),
             _ => return None,
         };
         Some(LockName { kind, class, address: Address(address), lock, name })
@@ -418,7 +442,8 @@ impl Namer {
         if type_name != "type" {
             return type_name;
         }
-        self.read_tp_name(object).map_or(type_name, |name| format!("type {name}"))
+        let name = self.memory.as_ref().and_then(|memory| self.read_tp_name(memory, object));
+        name.map_or(type_name, |name| format!("type {name}"))
     }
 
     /// The name of a type, if there is a type at that address.
@@ -426,14 +451,16 @@ impl Namer {
         if let Some(known) = self.types.get(&address) {
             return known.clone();
         }
-        let name = self.read_type_name(address);
+        // A process that has ended can't be asked; the one that forked it may live.
+        let name = self.read_type_name(self.memory.as_ref(), address);
+        let name = name.or_else(|| self.read_type_name(self.parent.as_ref(), address));
         self.types.insert(address, name.clone());
         name
     }
 
-    fn read_type_name(&self, address: Address) -> Option<String> {
+    fn read_type_name(&self, memory: Option<&Memory>, address: Address) -> Option<String> {
         let python = self.interpreter.as_ref()?;
-        let memory = self.memory.as_ref()?;
+        let memory = memory?;
         if address.0 == 0 || !address.0.is_multiple_of(8) {
             return None;
         }
@@ -443,12 +470,11 @@ impl Namer {
             || (metatype.0.is_multiple_of(8)
                 && field(metatype, python.layout.ob_type)? == python.type_type.0
                 && field(metatype, python.layout.tp_flags)? & TYPE_SUBCLASS != 0);
-        if is_type { self.read_tp_name(address) } else { None }
+        if is_type { self.read_tp_name(memory, address) } else { None }
     }
 
-    fn read_tp_name(&self, object: Address) -> Option<String> {
+    fn read_tp_name(&self, memory: &Memory, object: Address) -> Option<String> {
         let python = self.interpreter.as_ref()?;
-        let memory = self.memory.as_ref()?;
         let pointer = memory.word(Address(object.0.checked_add(python.layout.tp_name)?))?;
         memory.c_string(Address(pointer), MAX_TYPE_NAME)
     }

@@ -84,12 +84,14 @@ impl Intake {
         if shape != Shape::Parked as u32 {
             return Ok(None);
         }
-        let id: FutexIdentity = self.namer.parked_identity(address.0, 0);
-        if !self.namer.tells_itself(&id) {
+        // Of several processes the kernel side keeps no such sums.
+        let Some(only) = self.processes.get_mut(0) else { return Ok(None) };
+        let id: FutexIdentity = only.namer.parked_identity(address.0, 0);
+        if !only.namer.tells_itself(&id) {
             return Ok(None);
         }
-        let (lock, new) = self.locks.of_plain(&id, &mut self.namer);
-        self.write_lock(new)?;
+        let (lock, new) = self.locks.of_plain(&id, &mut only.namer);
+        self.write_lock(new, None)?;
         Ok(Some(lock))
     }
 }

@@ -27,6 +27,8 @@ pub enum By {
     Lock,
     /// A row per thread.
     Thread,
+    /// A row per process.
+    Process,
     /// A row per function and line at which was waited, or at which locks were held.
     Site,
     /// A row per waiter, lock and the thread that held it or ended the wait.
@@ -68,8 +70,9 @@ pub fn report(summary: &Summary, view: View) -> String {
             lock_sites(&mut out, summary, view, EVERY);
         }
         Some(By::Thread) => {
-            section(&mut out, "Threads", &tables::threads(summary.threads.iter(), all));
+            section(&mut out, "Threads", &tables::threads(summary.threads.iter(), summary, all));
         }
+        Some(By::Process) => section(&mut out, "Processes", &tables::processes(summary, all)),
         Some(By::Site) => {
             let side = view.side.unwrap_or_default();
             section(&mut out, sites::title(side), &sites::by_site(summary, side, all));
@@ -91,6 +94,9 @@ pub fn report(summary: &Summary, view: View) -> String {
 }
 
 fn overview(out: &mut String, summary: &Summary, view: View, limits: Limits) {
+    if summary.several() {
+        section(out, "Processes", &tables::processes(summary, limits));
+    }
     for (title, class) in [
         ("Contended locks", Class::Contention),
         ("Pauses (the world was stopped)", Class::Pause),
@@ -121,7 +127,7 @@ fn overview(out: &mut String, summary: &Summary, view: View, limits: Limits) {
     }
     let waiting = || summary.threads.iter().filter(|thread| thread.sums.waits > 0);
     if waiting().next().is_some() {
-        section(out, "Threads", &tables::threads(waiting(), limits));
+        section(out, "Threads", &tables::threads(waiting(), summary, limits));
     }
 }
 

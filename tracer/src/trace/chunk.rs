@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 
 use super::format::{Capped, ChunkHeader, ChunkKind, IndexEntry, MAX_INDEX, MAX_STACK_FRAMES};
+use super::processes::{LockProcess, ProcessRecord};
 use super::records::{
     End, FrameRecord, HeldRecord, LockRecord, Meta, StackRecord, ThreadRecord, Totals, Wait,
     YieldRun,
@@ -28,6 +29,10 @@ pub enum Chunk {
     Yields(Vec<YieldRun>),
     /// Locks that threads seem to have at the end.
     Held(Vec<HeldRecord>),
+    /// Processes that threads and locks name; replace earlier ones of the same index.
+    Processes(Vec<ProcessRecord>),
+    /// Processes of locks.
+    LockProcesses(Vec<LockProcess>),
     /// Replaces earlier totals.
     Totals(Box<Totals>),
     /// The recording was ended in order.
@@ -67,6 +72,8 @@ pub(super) fn decode(header: &ChunkHeader, stored: &[u8]) -> Result<Decoded, Str
         }
         ChunkKind::Yields => Chunk::Yields(postcard_value::<Capped<_>>(&raw)?.0),
         ChunkKind::Held => Chunk::Held(json::<Capped<_>>(&raw)?.0),
+        ChunkKind::Processes => Chunk::Processes(json::<Capped<_>>(&raw)?.0),
+        ChunkKind::LockProcesses => Chunk::LockProcesses(postcard_value::<Capped<_>>(&raw)?.0),
         ChunkKind::Totals => Chunk::Totals(json(&raw)?),
         ChunkKind::End => Chunk::End(json(&raw)?),
         ChunkKind::Index => {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::chunk::Chunk;
 use super::contents::Trace;
+use super::processes::{LockProcess, ProcessRecord};
 use super::reader::Visited;
 use super::records::{FrameRecord, LockRecord, ThreadRecord};
 
@@ -75,6 +76,8 @@ impl Keeper {
                 self.left_out += held.len().saturating_sub(room) as u64;
                 trace.held.extend(held.into_iter().take(room));
             }
+            Chunk::Processes(all) => all.into_iter().for_each(|one| self.process(one)),
+            Chunk::LockProcesses(all) => all.into_iter().for_each(|one| self.lock_process(one)),
             Chunk::Totals(totals) => {
                 trace.last_seen = trace.last_seen.max(totals.at);
                 trace.totals = *totals;
@@ -110,6 +113,34 @@ impl Keeper {
             self.trace.threads.insert(thread.index, thread);
         } else {
             self.text += freed;
+        }
+    }
+
+    /// The last record of an index stays.
+    fn process(&mut self, process: ProcessRecord) {
+        let text = |process: &ProcessRecord| {
+            let target = &process.target;
+            let words = [&target.python, &target.unnamed_because, &target.stackless_because];
+            let words = words.into_iter().flatten().chain(&target.cmdline);
+            target.exe.len() + words.map(String::len).sum::<usize>()
+        };
+        let old = self.trace.processes.get(&process.index);
+        let others = self.trace.processes.len() - usize::from(old.is_some());
+        let freed = old.map_or(0, text);
+        self.text -= freed;
+        if self.room(others, text(&process)) {
+            self.trace.processes.insert(process.index, process);
+        } else {
+            self.text += freed;
+        }
+    }
+
+    /// The first record of a lock stays.
+    fn lock_process(&mut self, LockProcess { lock, process }: LockProcess) {
+        if self.trace.lock_processes.len() < MAX_NAMED {
+            self.trace.lock_processes.entry(lock).or_insert(process);
+        } else {
+            self.left_out += 1;
         }
     }
 

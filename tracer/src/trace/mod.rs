@@ -8,6 +8,7 @@ pub mod chunk;
 pub mod contents;
 pub mod format;
 mod keep;
+pub mod processes;
 pub mod reader;
 pub mod records;
 mod rescue;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tracer_common::{NoStack, Shape, ShapeTotals, UseKind};
 
 use crate::units::{
-    Address, FrameIndex, LockIndex, Monotonic, Ns, Pid, StackIndex, ThreadIndex, Tid,
+    Address, FrameIndex, LockIndex, Monotonic, Ns, Pid, ProcessIndex, StackIndex, ThreadIndex, Tid,
 };
 
 /// What was recorded, where and how. A later one replaces an earlier one (the interpreter of a
@@ -89,6 +89,8 @@ pub struct Options {
     pub uprobes: Vec<String>,
     /// The waiters' native frames were wanted.
     pub native: bool,
+    /// The children of traced processes were traced as well.
+    pub follow: bool,
 }
 
 /// A kernel program and whether it took part.
@@ -263,6 +265,8 @@ pub struct ThreadRecord {
     pub index: ThreadIndex,
     /// Its id on the host.
     pub tid: Tid,
+    /// Its process.
+    pub process: ProcessIndex,
     /// Its name in the kernel (comm).
     pub name: String,
     /// Its name in Python (`threading.Thread.name`), if that was read.

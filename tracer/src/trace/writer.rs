@@ -10,6 +10,7 @@ use super::format::{
     ChunkHeader, ChunkKind, HEADER_LEN, IndexEntry, MAX_INDEX, MAX_ITEMS, MAX_RAW,
     MAX_STACK_FRAMES, MAX_STORED, file_header, trailer,
 };
+use super::processes::{LockProcess, ProcessRecord};
 use super::records::{
     End, FrameRecord, HeldRecord, LockRecord, Meta, StackRecord, ThreadRecord, Totals, Wait,
     YieldRun,
@@ -70,6 +71,7 @@ pub struct TraceWriter<W> {
     pub(super) half_written: bool,
     index: Vec<IndexEntry>,
     pub(super) locks: Vec<LockRecord>,
+    lock_processes: Vec<LockProcess>,
     threads: BTreeMap<ThreadIndex, ThreadRecord>,
     pub(super) frames: Vec<FrameRecord>,
     pub(super) stacks: Vec<StackRecord>,
@@ -89,6 +91,7 @@ impl<W: Write> TraceWriter<W> {
             half_written: false,
             index: Vec::new(),
             locks: Vec::new(),
+            lock_processes: Vec::new(),
             threads: BTreeMap::new(),
             frames: Vec::new(),
             stacks: Vec::new(),
@@ -114,6 +117,27 @@ impl<W: Write> TraceWriter<W> {
     pub fn lock(&mut self, lock: LockRecord) -> Result<(), WriteError> {
         self.locks.push(lock);
         if self.locks.len() >= NAMED_PER_CHUNK { self.cut_locks() } else { Ok(()) }
+    }
+
+    /// Says which process a lock is of. To be called before a wait that names the lock.
+    ///
+    /// # Errors
+    /// [`WriteError`], if a chunk had become full.
+    pub fn lock_process(&mut self, of: LockProcess) -> Result<(), WriteError> {
+        self.lock_processes.push(of);
+        if self.lock_processes.len() >= NAMED_PER_CHUNK {
+            self.cut_lock_processes()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Writes processes, at once. A later record of an index replaces an earlier one.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub fn processes(&mut self, processes: &[ProcessRecord]) -> Result<(), WriteError> {
+        self.chunk_split(ChunkKind::Processes, processes, |part| json(ChunkKind::Processes, part))
     }
 
     /// Adds or replaces threads. To be called before the [`Self::flush`] after the first wait that
@@ -238,6 +262,7 @@ impl<W: Write> TraceWriter<W> {
 
     fn cut(&mut self) -> Result<(), WriteError> {
         self.cut_locks()?;
+        self.cut_lock_processes()?;
         self.cut_threads()?;
         self.cut_frames()?;
         self.cut_stacks()?;
@@ -277,6 +302,16 @@ impl<W: Write> TraceWriter<W> {
             .chunk_split(ChunkKind::Locks, &locks, |part| postcard_bytes(ChunkKind::Locks, part));
         if written.is_err() {
             self.locks = locks;
+        }
+        written
+    }
+
+    pub(super) fn cut_lock_processes(&mut self) -> Result<(), WriteError> {
+        let all = std::mem::take(&mut self.lock_processes);
+        let kind = ChunkKind::LockProcesses;
+        let written = self.chunk_split(kind, &all, |part| postcard_bytes(kind, part));
+        if written.is_err() {
+            self.lock_processes = all;
         }
         written
     }

@@ -7,7 +7,9 @@ use tracer::trace::records::{
     Class, End, FrameRecord, HeldRecord, Kind, LockRecord, Meta, Options, ProgramState, ShapeSums,
     SideStack, SpinSums, StackRecord, Target, ThreadRecord, Totals, Wait, YieldRun,
 };
-use tracer::units::{Address, LockIndex, Monotonic, Ns, Pid, StackIndex, ThreadIndex, Tid};
+use tracer::units::{
+    Address, LockIndex, Monotonic, Ns, Pid, ProcessIndex, StackIndex, ThreadIndex, Tid,
+};
 use tracer_common::Shape;
 
 /// Everything that a trace holds.
@@ -133,6 +135,7 @@ pub(crate) fn sample() -> Content {
     let thread = |index: u32, name: &str| ThreadRecord {
         index: ThreadIndex(index),
         tid: Tid(4242 + index),
+        process: ProcessIndex(0),
         name: name.to_owned(),
         python_name: (index == 2).then(|| "pool;2\n".to_owned()),
         born: (index > 0).then_some(Monotonic(START + u64::from(index) * 1_000_000)),
@@ -220,6 +223,7 @@ pub(crate) fn sample() -> Content {
                 sample_hz: None,
                 uprobes: vec![],
                 native: true,
+                follow: false,
             },
             start: Monotonic(START),
             start_realtime_ns: 1_780_000_000_123_456_789,

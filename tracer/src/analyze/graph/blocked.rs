@@ -69,6 +69,8 @@ pub(super) struct Facts<'a> {
     pub(super) takers: &'a BTreeMap<LockIndex, (ThreadIndex, Monotonic)>,
     pub(super) locks: &'a BTreeMap<LockIndex, LockRecord>,
     pub(super) stacks: &'a StackTable,
+    /// Whether the addresses of a thread and of a lock are of one process.
+    pub(super) alike: &'a dyn Fn(ThreadIndex, LockIndex) -> bool,
 }
 
 impl Facts<'_> {
@@ -117,7 +119,9 @@ impl Facts<'_> {
         let Some(lock) = self.locks.get(&wait.lock) else { return Vec::new() };
         let mut edges = Vec::new();
         for address in [lock.address, lock.lock] {
-            for record in by_address.get(&address).into_iter().flatten().take(MAX_HOLDERS) {
+            let records = by_address.get(&address).into_iter().flatten();
+            let records = records.filter(|record| (self.alike)(record.thread, wait.lock));
+            for record in records.take(MAX_HOLDERS) {
                 let why = match record.how {
                     HeldHow::With => Why::With,
                     HeldHow::Acquire => Why::Acquire,

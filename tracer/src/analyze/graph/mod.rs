@@ -114,6 +114,7 @@ impl WaitGraph {
         held: &[HeldRecord],
         locks: &BTreeMap<LockIndex, LockRecord>,
         stacks: &StackTable,
+        alike: &dyn Fn(ThreadIndex, LockIndex) -> bool,
     ) -> (Graph, BTreeMap<LockIndex, LockHolds>) {
         self.pass(self.window.last());
         let kind = |lock: &LockIndex| {
@@ -121,7 +122,7 @@ impl WaitGraph {
         };
         let mut takers = self.queues.last_takers();
         takers.retain(|lock, _| exclusive(kind(lock).0));
-        let facts = Facts { blocked: &self.blocked, held, takers: &takers, locks, stacks };
+        let facts = Facts { blocked: &self.blocked, held, takers: &takers, locks, stacks, alike };
         let mut graph = Graph {
             deadlocks: cycles::deadlocks(&facts),
             late: self.window.late(),
@@ -195,7 +196,7 @@ mod tests {
         for wait in waits {
             graph.add(wait, OtherSide::of(wait, false));
         }
-        graph.finish(&[], &BTreeMap::new(), &StackTable::default())
+        graph.finish(&[], &BTreeMap::new(), &StackTable::default(), &|_, _| true)
     }
 
     #[test]
