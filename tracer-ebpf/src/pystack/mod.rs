@@ -218,8 +218,14 @@ fn intern(walk: *mut Walk, tid: u32, end: WalkEnd) -> u64 {
         } as u64;
     }
     let id = event.id;
+    // SAFETY: this CPU's value, and 8 bits as the index of 256 slots.
+    let sent = unsafe { &mut *(&raw mut (*walk).sent).cast::<u64>().add((id >> 56) as usize) };
+    if *sent == id {
+        return id;
+    }
     // SAFETY: the value is not looked at.
     if unsafe { STACKS_SENT.get(id) }.is_some() {
+        *sent = id;
         return id;
     }
     event.event = EVENT_STACK;
