@@ -3,24 +3,26 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::thread::{self, ScopedJoinHandle};
 
+use crossbeam_channel::bounded;
 use tracer_common::Shape;
 
-use super::bounded::{Bounded, MAX_ENTRIES};
-use super::graph::WaitGraph;
+use super::graph::{self, ChainGraph, FollowedChains, MAX_BLOCKED};
 use super::quantile::Quantiles;
 use super::sampling::Sampling;
-use super::sides::{OtherSide, SideSums, Source};
+use super::shard::{Finished, SHARDS, Shard, Split};
+use super::sides::{OtherSide, SideSums, Want};
 use super::sites::{holders, waiters};
 use super::stacks::StackTable;
 use super::summary::{Completeness, LockSummary, Pair, Summary, ThreadSummary, rank};
 use super::sums::Sums;
 use crate::trace::records::{Class, Kind, LockRecord, ShapeSums, SideStack, UseSums, Wait};
-use crate::trace::{ReadError, Trace, TraceReader};
+use crate::trace::{Part, ReadError, Trace, TraceReader};
 use crate::units::{Address, LockIndex, Monotonic, Ns, ThreadIndex, Tid};
 
-/// Stands for all locks, or all threads, that found no room (see [`MAX_ENTRIES`]).
-pub(super) const REST: u32 = u32::MAX;
+/// Batches of waits that may wait for a shard.
+const BATCHES: usize = 2;
 
 /// Reads a whole trace and adds it up, in memory that depends on its locks, threads and stacks,
 /// not on its waits.
@@ -28,83 +30,165 @@ pub(super) const REST: u32 = u32::MAX;
 /// # Errors
 /// The reader's. A cut or damaged trace is no error: [`Completeness::file`] says what is missing.
 pub fn summarize<R: Read>(reader: TraceReader<R>) -> Result<Summary, ReadError> {
-    read(reader, Fold::default())
+    summarize_as(reader, Want::default())
 }
 
-/// As [`summarize`], but takes owners as holders also where they moved while they were looked at.
+/// As [`summarize`], but only what is wanted, on all CPUs.
 ///
 /// # Errors
 /// As there.
-pub fn summarize_unverified<R: Read>(reader: TraceReader<R>) -> Result<Summary, ReadError> {
-    read(reader, Fold { unverified: true, ..Fold::default() })
+pub fn summarize_as<R: Read>(reader: TraceReader<R>, want: Want) -> Result<Summary, ReadError> {
+    thread::scope(|scope| {
+        let mut ended = Ended::default();
+        let mut senders = Vec::new();
+        let mut shards = Vec::new();
+        for _ in 0..SHARDS {
+            let (sender, batches) = bounded::<Vec<Wait>>(BATCHES);
+            senders.push(sender);
+            shards.push(scope.spawn(move || {
+                let mut shard = Shard::new(want);
+                for batch in batches {
+                    batch.iter().for_each(|wait| shard.add(wait));
+                }
+                shard.finish()
+            }));
+        }
+        let (to_chains, batches) = bounded::<Vec<(u64, Wait)>>(BATCHES);
+        let chains = scope.spawn(move || {
+            let mut chains = ChainGraph::default();
+            for (n, wait) in batches.into_iter().flatten() {
+                chains.add(n, &wait, OtherSide::of(&wait, want.unverified));
+            }
+            chains
+        });
+        let trace = reader.read_parts(|split: Split| {
+            let from = ended.waits;
+            ended.take(&split);
+            if want.graph && ChainGraph::follows_any(from..ended.waits) {
+                let waits = (from..).zip(split.in_order().copied());
+                let followed = waits.filter(|&(n, _)| ChainGraph::follows(n));
+                // A shard that is gone has panicked, which ends the scope too.
+                let _ = to_chains.send(followed.collect());
+            }
+            for (sender, waits) in senders.iter().zip(split.shards) {
+                let _ = sender.send(waits);
+            }
+        })?;
+        drop((senders, to_chains));
+        let shards = shards.into_iter().map(joined).collect();
+        let chains = joined(chains).finish(ended.waits);
+        Ok(Folded { want, shards, chains, ended }.finish(trace))
+    })
 }
 
-fn read<R: Read>(reader: TraceReader<R>, mut fold: Fold) -> Result<Summary, ReadError> {
-    let trace = reader.read(|wait| fold.add(wait))?;
-    Ok(fold.finish(trace))
+/// What a thread came to; its panic goes on here.
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Sums over the waits seen so far.
-#[derive(Debug)]
-pub struct Fold {
-    cells: Bounded<(ThreadIndex, LockIndex), Sums>,
-    durations: Bounded<LockIndex, Quantiles>,
-    pairs: Bounded<(ThreadIndex, ThreadIndex, LockIndex, Source), Sums>,
-    sides: SideSums,
-    graph: WaitGraph,
-    /// Unverified owners count as holders.
-    unverified: bool,
+/// What is known of all waits together.
+#[derive(Debug, Default)]
+struct Ended {
+    waits: u64,
     first: Option<Monotonic>,
+    /// The wait under way at the end, of each thread that had one.
+    blocked: BTreeMap<ThreadIndex, Wait>,
 }
 
-impl Default for Fold {
-    fn default() -> Self {
-        Self {
-            cells: Bounded::new(MAX_ENTRIES),
-            durations: Bounded::new(MAX_ENTRIES),
-            pairs: Bounded::new(MAX_ENTRIES),
-            sides: SideSums::default(),
-            graph: WaitGraph::default(),
-            unverified: false,
-            first: None,
+impl Ended {
+    fn take(&mut self, split: &Split) {
+        self.waits += split.order.len() as u64;
+        self.first = self.first.into_iter().chain(split.first).min();
+        for wait in &split.unfinished {
+            let room = self.blocked.len() < MAX_BLOCKED || self.blocked.contains_key(&wait.thread);
+            if room {
+                self.blocked.insert(wait.thread, *wait);
+            }
         }
     }
 }
 
+/// Sums over the waits seen so far, on one thread: the same as [`summarize`] comes to.
+#[derive(Debug)]
+pub struct Fold {
+    want: Want,
+    shards: Vec<Shard>,
+    chains: ChainGraph,
+    ended: Ended,
+    split: Split,
+}
+
 impl Fold {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(want: Want) -> Self {
+        Self {
+            want,
+            shards: (0..SHARDS).map(|_| Shard::new(want)).collect(),
+            chains: ChainGraph::default(),
+            ended: Ended::default(),
+            split: Split::default(),
+        }
+    }
+
     /// Adds one wait.
     pub fn add(&mut self, wait: &Wait) {
-        let sums = Sums::from(wait);
-        let (rest_thread, rest_lock) = (ThreadIndex(REST), LockIndex(REST));
-        // From here on the lock is the rest if there was no room for it: all sums agree on that.
-        let (cell, value) = self.cells.get((wait.thread, wait.lock), (rest_thread, rest_lock));
-        *value += sums;
-        let (thread, lock) = cell;
-        self.durations.get(lock, rest_lock).1.add(wait.total());
-        let other = OtherSide::of(wait, self.unverified);
-        if let Some(holder) = other.thread {
-            let rest = (rest_thread, rest_thread, rest_lock, other.source);
-            *self.pairs.get((thread, holder, lock, other.source), rest).1 += sums;
+        if self.want.graph && ChainGraph::follows(self.ended.waits) {
+            let other = OtherSide::of(wait, self.want.unverified);
+            self.chains.add(self.ended.waits, wait, other);
         }
-        self.sides.add(cell, wait, other);
-        self.graph.add(wait, other);
-        self.first = Some(self.first.map_or(wait.start, |first| first.min(wait.start)));
+        self.split.add(wait);
+        self.ended.take(&self.split);
+        for (shard, waits) in self.shards.iter_mut().zip(&mut self.split.shards) {
+            waits.drain(..).for_each(|wait| shard.add(&wait));
+        }
+        self.split = Split::default();
     }
 
     /// Joins the sums with what the rest of the trace says.
     #[must_use]
     pub fn finish(self, trace: Trace) -> Summary {
+        let shards = self.shards.into_iter().map(Shard::finish).collect();
+        let chains = self.chains.finish(self.ended.waits);
+        Folded { want: self.want, shards, chains, ended: self.ended }.finish(trace)
+    }
+}
+
+/// Everything is added up.
+struct Folded {
+    want: Want,
+    shards: Vec<Finished>,
+    chains: FollowedChains,
+    ended: Ended,
+}
+
+impl Folded {
+    fn finish(self, trace: Trace) -> Summary {
         let mut names = trace.locks;
-        let cells: BTreeMap<_, _> = self.cells.into_iter().collect();
-        let sides = self.sides.sorted();
+        let (mut durations, mut queues, mut sides) = (Vec::new(), Vec::new(), Vec::new());
+        for shard in self.shards {
+            durations.push(shard.durations);
+            queues.push(shard.queues);
+            sides.push(shard.sides);
+        }
+        let sides = SideSums::sorted(sides.into_iter());
+        let mut cells: BTreeMap<(ThreadIndex, LockIndex), Sums> = BTreeMap::new();
+        for (&(thread, lock, _), &sums) in &sides.waiting {
+            *cells.entry((thread, lock)).or_default() += sums;
+        }
         let stacks = StackTable::new(trace.frames, trace.stacks);
 
         let mut locks: BTreeMap<LockIndex, (Sums, Quantiles)> = BTreeMap::new();
         for (&(_, lock), &sums) in &cells {
             locks.entry(lock).or_default().0 += sums;
         }
-        for (lock, durations) in self.durations {
-            locks.entry(lock).or_default().1 = durations;
+        for (lock, durations) in durations.into_iter().flatten() {
+            let (_, of_lock) = locks.entry(lock).or_default();
+            if of_lock.count() == 0 {
+                *of_lock = durations;
+            } else {
+                of_lock.merge(&durations); // the rest of several shards
+            }
         }
         let mut yielding: BTreeMap<(LockIndex, SideStack), Sums> = BTreeMap::new();
         for spin in &trace.totals.spins {
@@ -129,7 +213,12 @@ impl Fold {
             names.entry(lock).or_insert_with(|| lost_lock(lock));
         }
 
-        let (graph, mut holds) = self.graph.finish(&trace.held, &names, &stacks);
+        let blocked = &self.ended.blocked;
+        let (graph, mut holds) = if self.want.graph {
+            graph::join(self.chains, queues, blocked, &trace.held, &names, &stacks)
+        } else {
+            Default::default()
+        };
         let below = by_shape(&trace.totals.below);
         let lost = by_shape(&trace.totals.lost);
         let mut summary = Summary {
@@ -137,7 +226,7 @@ impl Fold {
                 .end
                 .as_ref()
                 .map_or(trace.last_seen, |end| end.at)
-                .since(start(trace.meta.start, self.first)),
+                .since(start(trace.meta.start, self.ended.first)),
             sampling: Sampling::of(&trace.meta, trace.totals.sampled.as_ref()),
             ..Summary::default()
         };
@@ -150,7 +239,7 @@ impl Fold {
         summary.spread_spin();
 
         summary.threads = threads(&cells, &names, &trace.threads);
-        let pairs = self.pairs.into_iter().map(|((waiter, holder, lock, source), sums)| Pair {
+        let pairs = sides.pairs.into_iter().map(|((waiter, holder, lock, source), sums)| Pair {
             waiter: (waiter, tid(&trace.threads, waiter)),
             holder: (holder, tid(&trace.threads, holder)),
             lock: names.get(&lock).cloned().unwrap_or_else(|| lost_lock(lock)),
@@ -212,6 +301,7 @@ impl Fold {
                 .fold(0, |n, thread| n.saturating_add(thread.futex_switches)),
             stacks_missing: BTreeMap::new(),
             stacks_truncated: 0,
+            crowded: sides.crowded,
             file,
         };
         summary.completeness.count_stacks(&stacks, &sides.waiting);

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use tracer_common::NoStack;
 use tracer_common::event::{WAIT_HOLDER_ENDED_EARLY, WAIT_HOLDER_MOVED};
 
-use super::bounded::{Bounded, MAX_ENTRIES};
-use super::fold::REST;
+use super::shard::REST;
 use super::sums::Sums;
+use super::tally::{Tally, WaitSums};
 use crate::trace::records::{SideStack, Wait};
 use crate::units::{LockIndex, StackIndex, ThreadIndex};
 
@@ -84,24 +84,45 @@ impl OtherSide {
 /// Who waited, for what, and where.
 pub type Waiting = (ThreadIndex, LockIndex, SideStack);
 
-/// The finest sums by each side, and by both.
-///
-/// Each is bounded on its own, and what finds no room is lost to its stack only, not to its lock.
-#[derive(Debug)]
-pub(super) struct SideSums {
-    waiting: Bounded<Waiting, Sums>,
-    holding: Bounded<(LockIndex, OtherSide), Sums>,
-    links: Bounded<(Waiting, OtherSide), Sums>,
+/// Waits of one waiter that one thread was in the way of.
+pub(super) type Met = (ThreadIndex, ThreadIndex, LockIndex, Source);
+
+/// What is added up beside locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// [`Summary::pairs`](super::Summary::pairs).
+    pub pairs: bool,
+    /// [`Summary::links`](super::Summary::links), the largest table.
+    pub links: bool,
+    /// [`Summary::graph`](super::Summary::graph), and how long locks were held.
+    pub graph: bool,
+    /// Owners count as holders also where they moved while they were looked at.
+    pub unverified: bool,
 }
 
-impl Default for SideSums {
+impl Default for Want {
+    /// Everything, of owners that stood still.
     fn default() -> Self {
-        Self {
-            waiting: Bounded::new(MAX_ENTRIES),
-            holding: Bounded::new(MAX_ENTRIES),
-            links: Bounded::new(MAX_ENTRIES),
-        }
+        Self { pairs: true, links: true, graph: true, unverified: false }
     }
+}
+
+/// Different keys of each table, over all shards.
+const MAX_WAITING: usize = 1 << 19;
+const MAX_HOLDING: usize = 1 << 19;
+const MAX_PAIRS: usize = 1 << 18;
+const MAX_LINKS: usize = 1 << 18;
+
+/// The sums by each side, and by both.
+///
+/// Each is bounded on its own. What finds no room loses its stacks or its threads, never its lock.
+#[derive(Debug)]
+pub(super) struct SideSums {
+    want: Want,
+    waiting: Tally<Waiting>,
+    holding: Tally<(LockIndex, OtherSide)>,
+    pairs: Tally<Met>,
+    links: Tally<(Waiting, OtherSide)>,
 }
 
 /// [`SideSums`], in order.
@@ -109,28 +130,103 @@ impl Default for SideSums {
 pub(super) struct SortedSides {
     pub(super) waiting: BTreeMap<Waiting, Sums>,
     pub(super) holding: BTreeMap<(LockIndex, OtherSide), Sums>,
+    pub(super) pairs: BTreeMap<Met, Sums>,
     pub(super) links: BTreeMap<(Waiting, OtherSide), Sums>,
+    pub(super) crowded: Crowded,
+}
+
+/// Waits that found no room in a table under all that tells them apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Crowded {
+    /// By thread, lock and stack: the stack, then the thread is missing.
+    pub waiting: u64,
+    /// By lock and who was in the way: the thread, then the stack is missing.
+    pub holding: u64,
+    /// By who waited for whom: both threads are missing.
+    pub pairs: u64,
+    /// By all of that: both threads, then the stacks are missing.
+    pub links: u64,
 }
 
 impl SideSums {
-    /// Adds a wait, whose thread and lock are `cell`, as far as there was room for them.
-    pub(super) fn add(&mut self, cell: (ThreadIndex, LockIndex), wait: &Wait, other: OtherSide) {
-        let (thread, lock) = cell;
-        let sums = Sums::from(wait);
-        let rest = (thread, lock, REST_STACK);
-        let waiting = (thread, lock, wait.waiter_stack);
-        *self.waiting.get(waiting, rest).1 += sums;
-        *self.holding.get((lock, other), (lock, OtherSide::REST)).1 += sums;
-        *self.links.get((waiting, other), (rest, OtherSide::REST)).1 += sums;
-    }
-
-    pub(super) fn sorted(self) -> SortedSides {
-        SortedSides {
-            waiting: self.waiting.into_iter().collect(),
-            holding: self.holding.into_iter().collect(),
-            links: self.links.into_iter().collect(),
+    /// The part of one of `shards`.
+    pub(super) fn new(want: Want, shards: usize) -> Self {
+        Self {
+            want,
+            waiting: Tally::new(MAX_WAITING / shards),
+            holding: Tally::new(MAX_HOLDING / shards),
+            pairs: Tally::new(MAX_PAIRS / shards),
+            links: Tally::new(MAX_LINKS / shards),
         }
     }
+
+    /// Adds a wait for `lock`, as far as there was room for it.
+    pub(super) fn add(&mut self, lock: LockIndex, wait: &Wait, other: OtherSide) {
+        let sums = WaitSums::of(wait);
+        let (thread, stack) = (wait.thread, wait.waiter_stack);
+        let rest = ThreadIndex(REST);
+        self.waiting.add(
+            &sums,
+            (thread, lock, stack),
+            || (thread, lock, REST_STACK),
+            || (rest, lock, REST_STACK),
+        );
+        let somebody = OtherSide { thread: other.thread.map(|_| rest), ..other };
+        self.holding.add(&sums, (lock, other), || (lock, somebody), || (lock, OtherSide::REST));
+        if self.want.pairs
+            && let Some(holder) = other.thread
+        {
+            let source = other.source;
+            self.pairs.add(
+                &sums,
+                (thread, holder, lock, source),
+                || (rest, rest, lock, source),
+                || (rest, rest, LockIndex(REST), source),
+            );
+        }
+        if self.want.links {
+            self.links.add(
+                &sums,
+                ((thread, lock, stack), other),
+                || ((rest, lock, stack), somebody),
+                || ((rest, lock, REST_STACK), OtherSide::REST),
+            );
+        }
+    }
+
+    pub(super) fn sorted(shards: impl Iterator<Item = Self>) -> SortedSides {
+        let mut all = SortedSides::default();
+        let (mut waiting, mut holding) = (Vec::new(), Vec::new());
+        let (mut pairs, mut links) = (Vec::new(), Vec::new());
+        for shard in shards {
+            all.crowded.waiting += shard.waiting.crowded();
+            all.crowded.holding += shard.holding.crowded();
+            all.crowded.pairs += shard.pairs.crowded();
+            all.crowded.links += shard.links.crowded();
+            waiting.extend(shard.waiting.into_sums());
+            holding.extend(shard.holding.into_sums());
+            pairs.extend(shard.pairs.into_sums());
+            links.extend(shard.links.into_sums());
+        }
+        all.waiting = together(waiting);
+        all.holding = together(holding);
+        all.pairs = together(pairs);
+        all.links = together(links);
+        all
+    }
+}
+
+/// In order. What found no room may have the same key in several shards.
+fn together<K: Copy + Ord>(mut sums: Vec<(K, Sums)>) -> BTreeMap<K, Sums> {
+    sums.sort_unstable_by_key(|(key, _)| *key);
+    sums.dedup_by(|later, first| {
+        let same = later.0 == first.0;
+        if same {
+            first.1 += later.1;
+        }
+        same
+    });
+    sums.into_iter().collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use tracer_common::NoStack;
 use super::graph::{Graph, LockHolds};
 use super::quantile::Quantiles;
 use super::sampling::{Sampling, Spin, spin};
-use super::sides::{OtherSide, Source, Waiting};
+use super::sides::{Crowded, OtherSide, Source, Waiting};
 use super::sites::SiteSums;
 use super::stacks::{StackTable, is_loss};
 use super::sums::Sums;
@@ -173,6 +173,8 @@ pub struct Completeness {
     pub stacks_missing: BTreeMap<NoStack, u64>,
     /// Waits with a stack whose outer frames are missing.
     pub stacks_truncated: u64,
+    /// Waits that are not told apart everywhere, because there was too much to tell apart.
+    pub crowded: Crowded,
     /// The condition of the file itself.
     pub file: Condition,
 }

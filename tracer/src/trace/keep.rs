@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::chunk::Chunk;
 use super::contents::Trace;
 use super::records::{FrameRecord, LockRecord, ThreadRecord, Wait};
+use crate::units::Monotonic;
 
 /// Locks, threads, frames, and stacks, that are kept of each; waits of further ones stay in the
 /// sums.
@@ -70,6 +71,11 @@ impl Keeper {
                 trace.end = Some(end);
             }
         }
+    }
+
+    /// Waits that somebody else has seen: the end of the last one.
+    pub(super) fn seen(&mut self, end: Monotonic) {
+        self.trace.last_seen = self.trace.last_seen.max(end);
     }
 
     /// What was kept, and how many locks, threads, frames and stacks were not.

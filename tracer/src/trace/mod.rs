@@ -8,6 +8,7 @@ pub mod chunk;
 pub mod contents;
 pub mod format;
 mod keep;
+mod parts;
 pub mod reader;
 pub mod records;
 mod rescue;
@@ -17,5 +18,6 @@ pub mod writer;
 
 pub use chunk::Chunk;
 pub use contents::{Condition, Trace};
+pub use parts::Part;
 pub use reader::{ReadError, TraceReader};
 pub use writer::{TraceWriter, WriteError};

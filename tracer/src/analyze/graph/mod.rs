@@ -13,6 +13,7 @@ pub mod chains;
 pub mod convoys;
 pub mod cycles;
 pub mod holds;
+mod followed;
 mod links;
 mod queues;
 mod span;
@@ -20,16 +21,14 @@ mod window;
 
 use std::collections::BTreeMap;
 
-use tracer_common::event::WAIT_CLIPPED_END;
-
 pub use blocked::Why;
 pub use chains::{Chain, ChainEnd, Link};
 pub use convoys::Queue;
+pub(super) use followed::{ChainGraph, FollowedChains};
 pub use cycles::{Deadlock, DeadlockLink};
 pub use holds::{HoldSums, LockHolds};
 
 use self::blocked::Facts;
-use self::chains::Chains;
 use self::queues::Queues;
 use self::span::Span;
 use self::window::Window;
@@ -42,9 +41,10 @@ use crate::units::{LockIndex, Monotonic, Ns, ThreadIndex};
 /// Waits in a window, locks with a queue, places and paths: some 100 MB if all are used.
 const WINDOW: usize = 1 << 19;
 const MAX_LOCKS: usize = 1 << 16;
+const MAX_PLACES: usize = 1 << 18;
 const MAX_PATHS: usize = 1 << 16;
 /// Threads that wait at the end.
-const MAX_BLOCKED: usize = 1 << 16;
+pub(super) const MAX_BLOCKED: usize = 1 << 16;
 
 /// What the graph says beyond single locks.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -60,95 +60,104 @@ pub struct Graph {
     pub late: u64,
     /// Waits whose chains were not followed at every moment.
     pub unfollowed: u64,
+    /// Waits whose chains were not followed at all: of a long trace only stretches are.
+    pub not_followed: u64,
     /// Time of chains that found no room.
     pub chains_left_out: Ns,
     /// Locks that found no room, once for each part of the recording.
     pub locks_left_out: u64,
 }
 
-/// Sees every wait, and makes a [`Graph`] of them.
+/// Sees the waits for some of the locks, and follows the queue of each.
 #[derive(Debug)]
-pub(super) struct WaitGraph {
+pub(super) struct QueueGraph {
     window: Window,
     queues: Queues,
-    chains: Chains,
-    blocked: BTreeMap<ThreadIndex, Wait>,
 }
 
-impl Default for WaitGraph {
-    fn default() -> Self {
-        Self::with_window(WINDOW)
+/// The queues of some of the locks, with all waits in them.
+#[derive(Debug)]
+pub(super) struct LockQueues {
+    queues: Queues,
+    late: u64,
+}
+
+impl QueueGraph {
+    /// One of `shards`, which share the room.
+    pub(super) fn new(shards: usize) -> Self {
+        Self::with_window(WINDOW / shards, shards)
     }
-}
 
-impl WaitGraph {
-    fn with_window(capacity: usize) -> Self {
+    fn with_window(capacity: usize, shards: usize) -> Self {
         Self {
             window: Window::new(capacity),
-            queues: Queues::new(MAX_LOCKS),
-            chains: Chains::new(MAX_PATHS),
-            blocked: BTreeMap::new(),
+            queues: Queues::new(MAX_LOCKS / shards, MAX_PLACES / shards),
         }
     }
 
-    /// Adds one wait.
-    pub(super) fn add(&mut self, wait: &Wait, other: OtherSide) {
-        let room = self.blocked.len() < MAX_BLOCKED || self.blocked.contains_key(&wait.thread);
-        if wait.flags & WAIT_CLIPPED_END != 0 && room {
-            self.blocked.insert(wait.thread, *wait);
-        }
-        if self.window.add(Span::of(wait, other)) {
+    /// Adds the next wait for `lock`, which has this `place` among the locks of the shard.
+    pub(super) fn add(&mut self, place: usize, lock: LockIndex, wait: &Wait, other: OtherSide) {
+        let span = Span { lock, ..Span::of(wait, other) };
+        if self.window.add(Span { place: u32::try_from(place).unwrap_or(u32::MAX), ..span }) {
             self.pass(self.window.middle());
         }
     }
 
     fn pass(&mut self, cut: Monotonic) {
         self.queues.pass(self.window.spans(), self.window.done(), cut);
-        self.chains.pass(self.window.spans(), self.window.done(), cut);
         self.window.pass(cut);
     }
 
-    /// The graph, and the holds of each lock that one thread has at a time.
-    pub(super) fn finish(
-        mut self,
-        held: &[HeldRecord],
-        locks: &BTreeMap<LockIndex, LockRecord>,
-        stacks: &StackTable,
-    ) -> (Graph, BTreeMap<LockIndex, LockHolds>) {
+    /// No more will come.
+    pub(super) fn finish(mut self) -> LockQueues {
         self.pass(self.window.last());
-        let kind = |lock: &LockIndex| {
-            locks.get(lock).map_or((Kind::Unclassified, Class::Unclassified), |l| (l.kind, l.class))
-        };
-        let mut takers = self.queues.last_takers();
-        takers.retain(|lock, _| exclusive(kind(lock).0));
-        let facts = Facts { blocked: &self.blocked, held, takers: &takers, locks, stacks };
-        let mut graph = Graph {
-            deadlocks: cycles::deadlocks(&facts),
-            late: self.window.late(),
-            unfollowed: self.chains.unfollowed(),
-            locks_left_out: self.queues.left_out(),
-            ..Graph::default()
-        };
-
-        (graph.chains, graph.chains_left_out) = self.chains.finish();
-        let head = |chain: &Chain| chain.locks.first().map_or(Class::Idle, |lock| kind(lock).1);
-        graph.chains.retain(|chain| head(chain) != Class::Idle);
-        graph.chains.sort_by_key(|chain| rank(head(chain)));
-
-        let mut holds = BTreeMap::new();
-        for (lock, (queue, of_lock)) in self.queues.finish(stacks) {
-            let (kind, class) = kind(&lock);
-            if !exclusive(kind) {
-                continue;
-            }
-            holds.insert(lock, of_lock);
-            if queue.queued.0 > 0 && !matches!(class, Class::Idle | Class::Pause) {
-                graph.convoys.push((lock, queue));
-            }
-        }
-        graph.convoys.sort_by_key(|(lock, queue)| (std::cmp::Reverse(queue.queued), *lock));
-        (graph, holds)
+        LockQueues { queues: self.queues, late: self.window.late() }
     }
+}
+
+/// Makes a graph of its parts, and the holds of each lock that one thread has at a time.
+pub(super) fn join(
+    chains: FollowedChains,
+    queues: Vec<LockQueues>,
+    blocked: &BTreeMap<ThreadIndex, Wait>,
+    held: &[HeldRecord],
+    locks: &BTreeMap<LockIndex, LockRecord>,
+    stacks: &StackTable,
+) -> (Graph, BTreeMap<LockIndex, LockHolds>) {
+    let kind = |lock: &LockIndex| {
+        locks.get(lock).map_or((Kind::Unclassified, Class::Unclassified), |l| (l.kind, l.class))
+    };
+    let mut takers: BTreeMap<_, _> =
+        queues.iter().flat_map(|shard| shard.queues.last_takers()).collect();
+    takers.retain(|lock, _| exclusive(kind(lock).0));
+    let facts = Facts { blocked, held, takers: &takers, locks, stacks };
+    let mut graph = Graph {
+        deadlocks: cycles::deadlocks(&facts),
+        late: queues.iter().map(|shard| shard.late).sum(),
+        locks_left_out: queues.iter().map(|shard| shard.queues.left_out()).sum(),
+        unfollowed: chains.unfollowed,
+        not_followed: chains.not_followed,
+        chains: chains.chains,
+        chains_left_out: chains.left_out,
+        convoys: Vec::new(),
+    };
+    let head = |chain: &Chain| chain.locks.first().map_or(Class::Idle, |lock| kind(lock).1);
+    graph.chains.retain(|chain| head(chain) != Class::Idle);
+    graph.chains.sort_by_key(|chain| rank(head(chain)));
+
+    let mut holds = BTreeMap::new();
+    for (lock, (queue, of_lock)) in queues.into_iter().flat_map(|shard| shard.queues.finish(stacks)) {
+        let (kind, class) = kind(&lock);
+        if !exclusive(kind) {
+            continue;
+        }
+        holds.insert(lock, of_lock);
+        if queue.queued.0 > 0 && !matches!(class, Class::Idle | Class::Pause) {
+            graph.convoys.push((lock, queue));
+        }
+    }
+    graph.convoys.sort_by_key(|(lock, queue)| (std::cmp::Reverse(queue.queued), *lock));
+    (graph, holds)
 }
 
 /// One thread at a time has such a lock, so that who wakes its next waiter had it until then.
@@ -191,11 +200,16 @@ mod tests {
     }
 
     fn graph(waits: &[Wait], window: usize) -> (Graph, BTreeMap<LockIndex, LockHolds>) {
-        let mut graph = WaitGraph::with_window(window);
-        for wait in waits {
-            graph.add(wait, OtherSide::of(wait, false));
+        let mut queues = QueueGraph::with_window(window, 1);
+        let mut chains = ChainGraph::with_window(window);
+        for (n, wait) in (0..).zip(waits) {
+            let other = OtherSide::of(wait, false);
+            queues.add(wait.lock.0 as usize, wait.lock, wait, other);
+            chains.add(n, wait, other);
         }
-        graph.finish(&[], &BTreeMap::new(), &StackTable::default())
+        let (chains, none) = (chains.finish(waits.len() as u64), BTreeMap::new());
+        let locks = BTreeMap::new();
+        join(chains, vec![queues.finish()], &none, &[], &locks, &StackTable::default())
     }
 
     #[test]
@@ -213,16 +227,5 @@ mod tests {
         }
         let (tiny, _) = graph(&waits, 4);
         assert!(tiny.late > 0);
-    }
-
-    #[test]
-    fn what_waits_at_the_end_stays_bounded() {
-        let mut graph = WaitGraph::with_window(10);
-        for n in 0..100_000 {
-            let mut wait = wait(n, 0, (0, 10, 10), None);
-            wait.flags = WAIT_CLIPPED_END;
-            graph.add(&wait, OtherSide::of(&wait, false));
-        }
-        assert_eq!(graph.blocked.len(), MAX_BLOCKED);
     }
 }

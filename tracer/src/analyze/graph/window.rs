@@ -25,6 +25,12 @@ impl Window {
         Self { spans: Vec::new(), capacity: capacity.max(1), done: Monotonic(0), late: 0 }
     }
 
+    /// Forgets everything, and begins anew at `done`.
+    pub(super) fn begin(&mut self, done: Monotonic) {
+        self.spans.clear();
+        self.done = done;
+    }
+
     /// Takes one more; true if the window is full.
     pub(super) fn add(&mut self, mut span: Span) -> bool {
         if span.from < self.done && span.from < span.to {
