@@ -12,7 +12,7 @@ use super::graph::{self, ChainGraph, FollowedChains, MAX_BLOCKED};
 use super::quantile::Quantiles;
 use super::sampling::Sampling;
 use super::shard::{Finished, SHARDS, Shard, Split};
-use super::sides::{OtherSide, SideSums, Want};
+use super::sides::{Crowded, OtherSide, SideSums, Want};
 use super::sites::{holders, waiters};
 use super::stacks::StackTable;
 use super::summary::{Completeness, LockSummary, Pair, Summary, ThreadSummary, rank};
@@ -166,10 +166,15 @@ impl Folded {
     fn finish(self, trace: Trace) -> Summary {
         let mut names = trace.locks;
         let (mut durations, mut queues, mut sides) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut crowded, mut left_out) = (Crowded::default(), 0);
         for shard in self.shards {
-            durations.push(shard.durations);
-            queues.push(shard.queues);
-            sides.push(shard.sides);
+            crowded += shard.sides.crowded();
+            left_out += shard.queues.left_out();
+            for one in shard.locks {
+                durations.push((one.lock, one.durations));
+                queues.extend(one.queue.map(|queue| (one.lock, queue)));
+                sides.push((one.lock, one.sides));
+            }
         }
         let sides = SideSums::sorted(sides.into_iter());
         let mut cells: BTreeMap<(ThreadIndex, LockIndex), Sums> = BTreeMap::new();
@@ -182,7 +187,7 @@ impl Folded {
         for (&(_, lock), &sums) in &cells {
             locks.entry(lock).or_default().0 += sums;
         }
-        for (lock, durations) in durations.into_iter().flatten() {
+        for (lock, durations) in durations {
             let (_, of_lock) = locks.entry(lock).or_default();
             if of_lock.count() == 0 {
                 *of_lock = durations;
@@ -215,7 +220,7 @@ impl Folded {
 
         let blocked = &self.ended.blocked;
         let (graph, mut holds) = if self.want.graph {
-            graph::join(self.chains, queues, blocked, &trace.held, &names, &stacks)
+            graph::join(self.chains, queues, left_out, blocked, &trace.held, &names, &stacks)
         } else {
             Default::default()
         };
@@ -301,7 +306,7 @@ impl Folded {
                 .fold(0, |n, thread| n.saturating_add(thread.futex_switches)),
             stacks_missing: BTreeMap::new(),
             stacks_truncated: 0,
-            crowded: sides.crowded,
+            crowded,
             file,
         };
         summary.completeness.count_stacks(&stacks, &sides.waiting);

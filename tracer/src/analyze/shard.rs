@@ -7,9 +7,9 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use super::graph::{LockQueues, QueueGraph};
+use super::graph::{LockQueue, QueueRoom};
 use super::quantile::Quantiles;
-use super::sides::{OtherSide, SideSums, Want};
+use super::sides::{OtherSide, SideRoom, SideSums, Want};
 use crate::trace::Part;
 use crate::trace::records::Wait;
 use crate::units::{LockIndex, Monotonic};
@@ -23,15 +23,32 @@ pub(super) const SHARDS: usize = 4;
 /// Locks in all shards together: more than any sane trace has.
 const MAX_LOCKS: usize = 1 << 20;
 
+/// Waits of a lock that are added up together: what belongs to it is fetched once for all of them.
+/// From few to many, by how many the lock has had.
+const TOGETHER: (usize, usize) = (8, 256);
+
 /// Sums over the waits of some locks.
 #[derive(Debug)]
 pub(super) struct Shard {
     want: Want,
-    /// Of each lock its place in `durations`.
+    /// Of each lock its place in `locks`.
     places: HashMap<LockIndex, usize, RandomState>,
-    durations: Vec<(LockIndex, Quantiles)>,
-    sides: SideSums,
-    queues: QueueGraph,
+    locks: Vec<OfLock>,
+    pub(super) sides: SideRoom,
+    pub(super) queues: QueueRoom,
+}
+
+/// One lock.
+#[derive(Debug)]
+pub(super) struct OfLock {
+    pub(super) lock: LockIndex,
+    /// Waits that are not in the sums yet.
+    pending: Vec<Wait>,
+    seen: usize,
+    pub(super) durations: Quantiles,
+    pub(super) sides: SideSums,
+    /// None: there are too many locks, or it isn't wanted.
+    pub(super) queue: Option<Box<LockQueue>>,
 }
 
 impl Shard {
@@ -39,52 +56,79 @@ impl Shard {
         Self {
             want,
             places: HashMap::default(),
-            durations: Vec::new(),
-            sides: SideSums::new(want, SHARDS),
-            queues: QueueGraph::new(SHARDS),
+            locks: Vec::new(),
+            sides: SideRoom::new(SHARDS),
+            queues: QueueRoom::new(SHARDS),
         }
     }
 
     /// Adds the next wait for one of its locks.
     pub(super) fn add(&mut self, wait: &Wait) {
-        let room = self.durations.len() < MAX_LOCKS / SHARDS;
-        let (lock, place) = match self.places.get(&wait.lock) {
-            Some(&place) => (wait.lock, place),
-            // From here on the lock is the rest: all sums agree on that.
-            None if !room => {
-                (LockIndex(REST), *self.places.entry(LockIndex(REST)).or_insert(self.durations.len()))
-            }
-            None => {
-                self.places.insert(wait.lock, self.durations.len());
-                (wait.lock, self.durations.len())
-            }
+        let place = match self.places.get(&wait.lock) {
+            Some(&place) => place,
+            None => self.new_lock(wait.lock),
         };
-        if place == self.durations.len() {
-            self.durations.push((lock, Quantiles::default()));
-        }
-        if let Some((_, durations)) = self.durations.get_mut(place) {
-            durations.add(wait.total());
-        }
-        let other = OtherSide::of(wait, self.want.unverified);
-        self.sides.add(lock, wait, other);
-        if self.want.graph {
-            self.queues.add(place, lock, wait, other);
+        let Some(lock) = self.locks.get_mut(place) else { return };
+        lock.pending.push(*wait);
+        lock.seen += 1;
+        if lock.pending.len() >= (lock.seen / 8).clamp(TOGETHER.0, TOGETHER.1) {
+            lock.add_up(self.want, &mut self.sides, &mut self.queues);
         }
     }
 
-    /// No more will come: the queue of each lock is as it was at the end.
-    pub(super) fn finish(self) -> Finished {
-        let queues = self.queues.finish();
-        Finished { durations: self.durations, sides: self.sides, queues }
+    #[cold]
+    fn new_lock(&mut self, lock: LockIndex) -> usize {
+        let new = self.locks.len();
+        let room = new < MAX_LOCKS / SHARDS;
+        // From here on the lock is the rest: all sums agree on that.
+        let lock = if room { lock } else { LockIndex(REST) };
+        let place = *self.places.entry(lock).or_insert(new);
+        if place == new {
+            self.locks.push(OfLock {
+                lock,
+                pending: Vec::new(),
+                seen: 0,
+                durations: Quantiles::default(),
+                sides: SideSums::default(),
+                queue: self.queues.one_more().filter(|_| self.want.graph),
+            });
+        }
+        place
+    }
+
+    /// No more will come.
+    pub(super) fn finish(mut self) -> Finished {
+        for lock in &mut self.locks {
+            lock.add_up(self.want, &mut self.sides, &mut self.queues);
+            if let Some(queue) = &mut lock.queue {
+                queue.finish(&mut self.queues);
+            }
+        }
+        Finished { locks: self.locks, sides: self.sides, queues: self.queues }
+    }
+}
+
+impl OfLock {
+    fn add_up(&mut self, want: Want, sides: &mut SideRoom, queues: &mut QueueRoom) {
+        for wait in &self.pending {
+            self.durations.add(wait.total());
+        }
+        self.sides.add(sides, want, &self.pending);
+        if let Some(queue) = &mut self.queue {
+            for wait in &self.pending {
+                queue.add(queues, wait, OtherSide::of(wait, want.unverified));
+            }
+        }
+        self.pending.clear();
     }
 }
 
 /// A shard that has seen everything.
 #[derive(Debug)]
 pub(super) struct Finished {
-    pub(super) durations: Vec<(LockIndex, Quantiles)>,
-    pub(super) sides: SideSums,
-    pub(super) queues: LockQueues,
+    pub(super) locks: Vec<OfLock>,
+    pub(super) sides: SideRoom,
+    pub(super) queues: QueueRoom,
 }
 
 /// Waits by shard, and what of them is needed in their order.

@@ -1,13 +1,14 @@
 //! The two sides of a wait: who waited where, and who was in the way.
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 
 use tracer_common::NoStack;
 use tracer_common::event::{WAIT_HOLDER_ENDED_EARLY, WAIT_HOLDER_MOVED};
 
 use super::shard::REST;
 use super::sums::Sums;
-use super::tally::{Tally, WaitSums};
+use super::tally::{Room, Tally, WaitSums};
 use crate::trace::records::{SideStack, Wait};
 use crate::units::{LockIndex, StackIndex, ThreadIndex};
 
@@ -55,6 +56,11 @@ impl OtherSide {
     /// What finds no room.
     const REST: Self =
         Self { thread: Some(ThreadIndex(REST)), stack: REST_STACK, source: Source::None };
+
+    /// The same place, whoever it was.
+    fn somebody(self) -> Self {
+        Self { thread: self.thread.map(|_| ThreadIndex(REST)), ..self }
+    }
 
     /// The other side of a wait: the owner if the lock has one that was seen standing still, or
     /// moving if `unverified`; else the waker.
@@ -107,32 +113,62 @@ impl Default for Want {
     }
 }
 
-/// Different keys of each table, over all shards.
+/// Different keys of each table, over all locks.
 const MAX_WAITING: usize = 1 << 19;
 const MAX_HOLDING: usize = 1 << 19;
 const MAX_PAIRS: usize = 1 << 18;
 const MAX_LINKS: usize = 1 << 18;
 
-/// The sums by each side, and by both.
-///
-/// Each is bounded on its own. What finds no room loses its stacks or its threads, never its lock.
+/// The room that the tables of several locks share.
 #[derive(Debug)]
-pub(super) struct SideSums {
-    want: Want,
-    waiting: Tally<Waiting>,
-    holding: Tally<(LockIndex, OtherSide)>,
-    pairs: Tally<Met>,
-    links: Tally<(Waiting, OtherSide)>,
+pub(super) struct SideRoom {
+    waiting: Room,
+    holding: Room,
+    pairs: Room,
+    links: Room,
 }
 
-/// [`SideSums`], in order.
+impl SideRoom {
+    /// The part of one of `shards`.
+    pub(super) fn new(shards: usize) -> Self {
+        Self {
+            waiting: Room::new(MAX_WAITING / shards),
+            holding: Room::new(MAX_HOLDING / shards),
+            pairs: Room::new(MAX_PAIRS / shards),
+            links: Room::new(MAX_LINKS / shards),
+        }
+    }
+
+    pub(super) fn crowded(&self) -> Crowded {
+        Crowded {
+            waiting: self.waiting.crowded,
+            holding: self.holding.crowded,
+            pairs: self.pairs.crowded,
+            links: self.links.crowded,
+        }
+    }
+}
+
+type Place = (ThreadIndex, SideStack);
+
+/// The sums of one lock by each side, and by both.
+///
+/// Room is bounded. What finds none loses its threads or its stacks, never its lock.
+#[derive(Debug, Default)]
+pub(super) struct SideSums {
+    waiting: Tally<Place, WaitSums>,
+    holding: Tally<OtherSide, WaitSums>,
+    pairs: Tally<(ThreadIndex, ThreadIndex, Source), WaitSums>,
+    links: Tally<(Place, OtherSide), WaitSums>,
+}
+
+/// [`SideSums`] of all locks, in order.
 #[derive(Debug, Default)]
 pub(super) struct SortedSides {
     pub(super) waiting: BTreeMap<Waiting, Sums>,
     pub(super) holding: BTreeMap<(LockIndex, OtherSide), Sums>,
     pub(super) pairs: BTreeMap<Met, Sums>,
     pub(super) links: BTreeMap<(Waiting, OtherSide), Sums>,
-    pub(super) crowded: Crowded,
 }
 
 /// Waits that found no room in a table under all that tells them apart.
@@ -148,76 +184,78 @@ pub struct Crowded {
     pub links: u64,
 }
 
-impl SideSums {
-    /// The part of one of `shards`.
-    pub(super) fn new(want: Want, shards: usize) -> Self {
-        Self {
-            want,
-            waiting: Tally::new(MAX_WAITING / shards),
-            holding: Tally::new(MAX_HOLDING / shards),
-            pairs: Tally::new(MAX_PAIRS / shards),
-            links: Tally::new(MAX_LINKS / shards),
-        }
-    }
-
-    /// Adds a wait for `lock`, as far as there was room for it.
-    pub(super) fn add(&mut self, lock: LockIndex, wait: &Wait, other: OtherSide) {
-        let sums = WaitSums::of(wait);
-        let (thread, stack) = (wait.thread, wait.waiter_stack);
-        let rest = ThreadIndex(REST);
-        self.waiting.add(
-            &sums,
-            (thread, lock, stack),
-            || (thread, lock, REST_STACK),
-            || (rest, lock, REST_STACK),
-        );
-        let somebody = OtherSide { thread: other.thread.map(|_| rest), ..other };
-        self.holding.add(&sums, (lock, other), || (lock, somebody), || (lock, OtherSide::REST));
-        if self.want.pairs
-            && let Some(holder) = other.thread
-        {
-            let source = other.source;
-            self.pairs.add(
-                &sums,
-                (thread, holder, lock, source),
-                || (rest, rest, lock, source),
-                || (rest, rest, LockIndex(REST), source),
-            );
-        }
-        if self.want.links {
-            self.links.add(
-                &sums,
-                ((thread, lock, stack), other),
-                || ((rest, lock, stack), somebody),
-                || ((rest, lock, REST_STACK), OtherSide::REST),
-            );
-        }
-    }
-
-    pub(super) fn sorted(shards: impl Iterator<Item = Self>) -> SortedSides {
-        let mut all = SortedSides::default();
-        let (mut waiting, mut holding) = (Vec::new(), Vec::new());
-        let (mut pairs, mut links) = (Vec::new(), Vec::new());
-        for shard in shards {
-            all.crowded.waiting += shard.waiting.crowded();
-            all.crowded.holding += shard.holding.crowded();
-            all.crowded.pairs += shard.pairs.crowded();
-            all.crowded.links += shard.links.crowded();
-            waiting.extend(shard.waiting.into_sums());
-            holding.extend(shard.holding.into_sums());
-            pairs.extend(shard.pairs.into_sums());
-            links.extend(shard.links.into_sums());
-        }
-        all.waiting = together(waiting);
-        all.holding = together(holding);
-        all.pairs = together(pairs);
-        all.links = together(links);
-        all
+impl AddAssign for Crowded {
+    fn add_assign(&mut self, other: Self) {
+        self.waiting += other.waiting;
+        self.holding += other.holding;
+        self.pairs += other.pairs;
+        self.links += other.links;
     }
 }
 
-/// In order. What found no room may have the same key in several shards.
-fn together<K: Copy + Ord>(mut sums: Vec<(K, Sums)>) -> BTreeMap<K, Sums> {
+impl SideSums {
+    /// Adds waits for the lock.
+    pub(super) fn add(&mut self, room: &mut SideRoom, want: Want, waits: &[Wait]) {
+        let rest = ThreadIndex(REST);
+        // Table by table, so that each is near while it is used.
+        for wait in waits {
+            let (thread, stack) = (wait.thread, wait.waiter_stack);
+            let (coarser, rest) = ((thread, REST_STACK), (rest, REST_STACK));
+            let key = (thread, stack);
+            self.waiting.add(&mut room.waiting, WaitSums::of(wait), key, || coarser, || rest);
+        }
+        for wait in waits {
+            let other = OtherSide::of(wait, want.unverified);
+            let (sums, coarser) = (WaitSums::of(wait), || other.somebody());
+            self.holding.add(&mut room.holding, sums, other, coarser, || OtherSide::REST);
+        }
+        for wait in waits.iter().filter(|_| want.pairs) {
+            let OtherSide { thread, source, .. } = OtherSide::of(wait, want.unverified);
+            if let Some(holder) = thread {
+                let (key, coarser) = ((wait.thread, holder, source), (rest, rest, source));
+                self.pairs.add(&mut room.pairs, WaitSums::of(wait), key, || coarser, || coarser);
+            }
+        }
+        for wait in waits.iter().filter(|_| want.links) {
+            let other = OtherSide::of(wait, want.unverified);
+            self.links.add(
+                &mut room.links,
+                WaitSums::of(wait),
+                ((wait.thread, wait.waiter_stack), other),
+                || ((rest, wait.waiter_stack), other.somebody()),
+                || ((rest, REST_STACK), OtherSide::REST),
+            );
+        }
+    }
+
+    pub(super) fn sorted(locks: impl Iterator<Item = (LockIndex, Self)>) -> SortedSides {
+        let (mut waiting, mut holding) = (Vec::new(), Vec::new());
+        let (mut pairs, mut links) = (Vec::new(), Vec::new());
+        for (lock, sides) in locks {
+            let all = sides.waiting.into_entries().into_iter();
+            waiting.extend(all.map(|((thread, stack), sums)| ((thread, lock, stack), sums)));
+            let all = sides.holding.into_entries().into_iter();
+            holding.extend(all.map(|(other, sums)| ((lock, other), sums)));
+            let all = sides.pairs.into_entries().into_iter();
+            pairs.extend(all.map(|((waiter, holder, source), sums)| {
+                ((waiter, holder, lock, source), sums)
+            }));
+            let all = sides.links.into_entries().into_iter();
+            links.extend(all.map(|(((thread, stack), other), sums)| {
+                (((thread, lock, stack), other), sums)
+            }));
+        }
+        SortedSides {
+            waiting: together(waiting),
+            holding: together(holding),
+            pairs: together(pairs),
+            links: together(links),
+        }
+    }
+}
+
+/// In order. Locks that found no room have the same keys in several shards.
+fn together<K: Copy + Ord>(mut sums: Vec<(K, WaitSums)>) -> BTreeMap<K, Sums> {
     sums.sort_unstable_by_key(|(key, _)| *key);
     sums.dedup_by(|later, first| {
         let same = later.0 == first.0;
@@ -226,7 +264,7 @@ fn together<K: Copy + Ord>(mut sums: Vec<(K, Sums)>) -> BTreeMap<K, Sums> {
         }
         same
     });
-    sums.into_iter().collect()
+    sums.into_iter().map(|(key, sums)| (key, sums.into())).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What a trace comes to: the structure that every output is drawn from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use tracer_common::NoStack;
 
@@ -202,12 +202,17 @@ impl Completeness {
     }
 
     pub(super) fn count_stacks(&mut self, stacks: &StackTable, waiting: &BTreeMap<Waiting, Sums>) {
+        let mut by_stack: HashMap<SideStack, u64> = HashMap::new();
         for (&(_, _, stack), sums) in waiting {
+            let n = by_stack.entry(stack).or_default();
+            *n = n.saturating_add(sums.waits);
+        }
+        for (stack, waits) in by_stack {
             if let Err(reason) = stacks.stack(stack) {
                 let n = self.stacks_missing.entry(reason).or_default();
-                *n = n.saturating_add(sums.waits);
+                *n = n.saturating_add(waits);
             } else if stacks.truncated(stack) {
-                self.stacks_truncated = self.stacks_truncated.saturating_add(sums.waits);
+                self.stacks_truncated = self.stacks_truncated.saturating_add(waits);
             }
         }
     }

@@ -1,6 +1,7 @@
-//! Sums of waits by a key, in a table that stops growing.
+//! Sums by a key, in tables that share a limited room.
 
 use std::hash::{BuildHasher, Hash};
+use std::ops::AddAssign;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -22,8 +23,10 @@ impl WaitSums {
     pub(super) fn of(wait: &Wait) -> Self {
         Self { waits: 1, blocked: wait.blocked.0, runq: wait.runq.0, max: wait.total().0 }
     }
+}
 
-    fn add(&mut self, other: &Self) {
+impl AddAssign for WaitSums {
+    fn add_assign(&mut self, other: Self) {
         self.waits = self.waits.saturating_add(other.waits);
         self.blocked = self.blocked.saturating_add(other.blocked);
         self.runq = self.runq.saturating_add(other.runq);
@@ -43,74 +46,108 @@ impl From<WaitSums> for Sums {
     }
 }
 
-/// Sums by key, for at most so many keys, in the order of their appearance.
+/// Room for keys that several tables share, and what found none.
 #[derive(Debug)]
-pub(super) struct Tally<K> {
-    entries: Vec<(K, WaitSums)>,
-    /// Places in `entries`.
-    places: HashTable<u32>,
+pub(super) struct Room {
+    /// Keys that there is room for.
+    fine: usize,
+    /// The same for coarser ones, of what found no room.
+    coarse: usize,
+    /// So many were added under coarser keys.
+    pub(super) crowded: u64,
     // Seeded at random: keys come from the file, and must not be able to collide on purpose.
     hasher: RandomState,
-    limit: usize,
-    /// Waits whose own key found no room.
-    crowded: u64,
 }
 
-impl<K: Copy + Eq + Hash> Tally<K> {
-    pub(super) fn new(limit: usize) -> Self {
-        Self {
-            entries: Vec::new(),
-            places: HashTable::new(),
-            hasher: RandomState::default(),
-            limit,
-            crowded: 0,
-        }
+impl Room {
+    /// For `keys` fine ones, and as many coarser ones.
+    pub(super) fn new(keys: usize) -> Self {
+        Self { fine: keys, coarse: keys, crowded: 0, hasher: RandomState::default() }
     }
+}
 
-    /// Adds a wait under its key. If there is no room for it, then under a coarser one: for those
-    /// there is twice as much room; else under `rest`, for which there always is: the caller has few
-    /// of them.
+/// So few keys are searched one by one.
+const FEW: usize = 8;
+
+/// Sums by key, in the order of their appearance.
+#[derive(Debug)]
+pub(super) struct Tally<K, V> {
+    entries: Vec<(K, V)>,
+    /// Places in `entries`, if they are many.
+    places: HashTable<u32>,
+}
+
+impl<K, V> Default for Tally<K, V> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), places: HashTable::new() }
+    }
+}
+
+impl<K: Copy + Eq + Hash, V: AddAssign> Tally<K, V> {
+    /// Adds something under its key. If there is no room for that, then under a coarser one; else
+    /// under `rest`, for which there always is: the caller has few of them.
     pub(super) fn add(
         &mut self,
-        sums: &WaitSums,
+        room: &mut Room,
+        value: V,
         key: K,
         coarser: impl FnOnce() -> K,
         rest: impl FnOnce() -> K,
     ) {
-        if self.add_within(self.limit, sums, key) {
-            return;
-        }
-        self.crowded += sums.waits;
-        if !self.add_within(self.limit * 2, sums, coarser()) {
-            self.add_within(usize::MAX, sums, rest());
+        let hash = room.hasher.hash_one(key);
+        if let Some(sums) = self.find(hash, &key) {
+            *sums += value;
+        } else if let Some(left) = room.fine.checked_sub(1) {
+            room.fine = left;
+            self.insert(&room.hasher, hash, key, value);
+        } else {
+            room.crowded += 1;
+            let (coarser, rest) = (coarser(), rest());
+            let hash = room.hasher.hash_one(coarser);
+            if let Some(sums) = self.find(hash, &coarser) {
+                *sums += value;
+            } else if let Some(left) = room.coarse.checked_sub(1) {
+                room.coarse = left;
+                self.insert(&room.hasher, hash, coarser, value);
+            } else {
+                let hash = room.hasher.hash_one(rest);
+                match self.find(hash, &rest) {
+                    Some(sums) => *sums += value,
+                    None => self.insert(&room.hasher, hash, rest, value),
+                }
+            }
         }
     }
 
-    fn add_within(&mut self, limit: usize, sums: &WaitSums, key: K) -> bool {
-        let hash = self.hasher.hash_one(key);
+    fn find(&mut self, hash: u64, key: &K) -> Option<&mut V> {
         let entries = &mut self.entries;
-        let found = self.places.find(hash, |&place| entries[place as usize].0 == key);
-        if let Some(&place) = found {
-            entries[place as usize].1.add(sums);
-            return true;
+        if entries.len() <= FEW {
+            return entries.iter_mut().find(|entry| entry.0 == *key).map(|entry| &mut entry.1);
         }
-        if entries.len() >= limit.min(u32::MAX as usize) {
-            return false;
-        }
-        let place = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-        entries.push((key, *sums));
-        let hasher = &self.hasher;
-        self.places.insert_unique(hash, place, |&place| hasher.hash_one(entries[place as usize].0));
-        true
+        let place = *self.places.find(hash, |&place| entries[place as usize].0 == *key)?;
+        Some(&mut entries[place as usize].1)
     }
 
-    pub(super) fn crowded(&self) -> u64 {
-        self.crowded
+    fn insert(&mut self, hasher: &RandomState, hash: u64, key: K, value: V) {
+        let entries = &mut self.entries;
+        let place = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
+        let hash_of = |entries: &[(K, V)], place: u32| hasher.hash_one(entries[place as usize].0);
+        let new = place(entries.len());
+        entries.push((key, value));
+        if entries.len() == FEW + 1 {
+            for old in 0..new {
+                let hash = hash_of(entries, old);
+                self.places.insert_unique(hash, old, |&place| hash_of(entries, place));
+            }
+        }
+        if entries.len() > FEW {
+            self.places.insert_unique(hash, new, |&place| hash_of(entries, place));
+        }
     }
 
     /// The keys and their sums.
-    pub(super) fn into_sums(self) -> impl Iterator<Item = (K, Sums)> {
-        self.entries.into_iter().map(|(key, sums)| (key, sums.into()))
+    pub(super) fn into_entries(self) -> Vec<(K, V)> {
+        self.entries
     }
 }
 
@@ -120,13 +157,22 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_is_added_up_coarser() {
-        let one = WaitSums { waits: 1, blocked: 10, runq: 1, max: 11 };
-        let mut tally: Tally<u32> = Tally::new(2);
-        for key in [11, 12, 23, 11, 34, 45] {
-            tally.add(&one, key, || key / 10 * 10, || 0);
+        let mut room = Room::new(2);
+        let mut tally: Tally<u32, u64> = Tally::default();
+        for key in [11, 12, 23, 11, 34, 45, 24] {
+            tally.add(&mut room, 1, key, || key / 10 * 10, || 0);
         }
-        assert_eq!(tally.crowded(), 3);
-        let waits: Vec<_> = tally.into_sums().map(|(key, sums)| (key, sums.waits)).collect();
-        assert_eq!(waits, [(11, 2), (12, 1), (20, 1), (30, 1), (0, 1)]);
+        assert_eq!(room.crowded, 4);
+        assert_eq!(tally.into_entries(), [(11, 2), (12, 1), (20, 2), (30, 1), (0, 1)]);
+    }
+
+    #[test]
+    fn many_keys_are_found_again() {
+        let mut room = Room::new(1_000);
+        let mut tally: Tally<u32, u64> = Tally::default();
+        for key in (0..1_000).chain(0..1_000) {
+            tally.add(&mut room, 1, key, || 0, || 0);
+        }
+        assert_eq!(tally.into_entries(), (0..1_000).map(|key| (key, 2)).collect::<Vec<_>>());
     }
 }

@@ -146,7 +146,6 @@ impl WaitBlock {
 
 /// Waits that are decoded at a time: with all their columns they stay in the nearest caches.
 const PIECE: usize = 256;
-type Piece = [u64; PIECE];
 
 impl WaitColumns<'_> {
     /// How many waits.

@@ -26,20 +26,18 @@ pub use chains::{Chain, ChainEnd, Link};
 pub use convoys::Queue;
 pub(super) use followed::{ChainGraph, FollowedChains};
 pub use cycles::{Deadlock, DeadlockLink};
+pub(super) use queues::{LockQueue, QueueRoom};
 pub use holds::{HoldSums, LockHolds};
 
 use self::blocked::Facts;
-use self::queues::Queues;
-use self::span::Span;
-use self::window::Window;
 use super::StackTable;
-use super::sides::OtherSide;
 use super::summary::rank;
 use crate::trace::records::{Class, HeldRecord, Kind, LockRecord, Wait};
-use crate::units::{LockIndex, Monotonic, Ns, ThreadIndex};
+use crate::units::{LockIndex, Ns, ThreadIndex};
 
-/// Waits in a window, locks with a queue, places and paths: some 100 MB if all are used.
+/// Waits whose chains are looked for together.
 const WINDOW: usize = 1 << 19;
+/// Locks with a queue, places where and by whom locks were let go, and paths.
 const MAX_LOCKS: usize = 1 << 16;
 const MAX_PLACES: usize = 1 << 18;
 const MAX_PATHS: usize = 1 << 16;
@@ -64,61 +62,15 @@ pub struct Graph {
     pub not_followed: u64,
     /// Time of chains that found no room.
     pub chains_left_out: Ns,
-    /// Locks that found no room, once for each part of the recording.
+    /// Locks that found no room: of them there are no queues and no holds.
     pub locks_left_out: u64,
-}
-
-/// Sees the waits for some of the locks, and follows the queue of each.
-#[derive(Debug)]
-pub(super) struct QueueGraph {
-    window: Window,
-    queues: Queues,
-}
-
-/// The queues of some of the locks, with all waits in them.
-#[derive(Debug)]
-pub(super) struct LockQueues {
-    queues: Queues,
-    late: u64,
-}
-
-impl QueueGraph {
-    /// One of `shards`, which share the room.
-    pub(super) fn new(shards: usize) -> Self {
-        Self::with_window(WINDOW / shards, shards)
-    }
-
-    fn with_window(capacity: usize, shards: usize) -> Self {
-        Self {
-            window: Window::new(capacity),
-            queues: Queues::new(MAX_LOCKS / shards, MAX_PLACES / shards),
-        }
-    }
-
-    /// Adds the next wait for `lock`, which has this `place` among the locks of the shard.
-    pub(super) fn add(&mut self, place: usize, lock: LockIndex, wait: &Wait, other: OtherSide) {
-        let span = Span { lock, ..Span::of(wait, other) };
-        if self.window.add(Span { place: u32::try_from(place).unwrap_or(u32::MAX), ..span }) {
-            self.pass(self.window.middle());
-        }
-    }
-
-    fn pass(&mut self, cut: Monotonic) {
-        self.queues.pass(self.window.spans(), self.window.done(), cut);
-        self.window.pass(cut);
-    }
-
-    /// No more will come.
-    pub(super) fn finish(mut self) -> LockQueues {
-        self.pass(self.window.last());
-        LockQueues { queues: self.queues, late: self.window.late() }
-    }
 }
 
 /// Makes a graph of its parts, and the holds of each lock that one thread has at a time.
 pub(super) fn join(
     chains: FollowedChains,
-    queues: Vec<LockQueues>,
+    queues: Vec<(LockIndex, Box<LockQueue>)>,
+    locks_left_out: u64,
     blocked: &BTreeMap<ThreadIndex, Wait>,
     held: &[HeldRecord],
     locks: &BTreeMap<LockIndex, LockRecord>,
@@ -128,13 +80,13 @@ pub(super) fn join(
         locks.get(lock).map_or((Kind::Unclassified, Class::Unclassified), |l| (l.kind, l.class))
     };
     let mut takers: BTreeMap<_, _> =
-        queues.iter().flat_map(|shard| shard.queues.last_takers()).collect();
+        queues.iter().filter_map(|(lock, queue)| Some((*lock, queue.last_taker()?))).collect();
     takers.retain(|lock, _| exclusive(kind(lock).0));
     let facts = Facts { blocked, held, takers: &takers, locks, stacks };
     let mut graph = Graph {
         deadlocks: cycles::deadlocks(&facts),
-        late: queues.iter().map(|shard| shard.late).sum(),
-        locks_left_out: queues.iter().map(|shard| shard.queues.left_out()).sum(),
+        late: queues.iter().map(|(_, queue)| queue.late()).sum(),
+        locks_left_out,
         unfollowed: chains.unfollowed,
         not_followed: chains.not_followed,
         chains: chains.chains,
@@ -146,7 +98,8 @@ pub(super) fn join(
     graph.chains.sort_by_key(|chain| rank(head(chain)));
 
     let mut holds = BTreeMap::new();
-    for (lock, (queue, of_lock)) in queues.into_iter().flat_map(|shard| shard.queues.finish(stacks)) {
+    for (lock, queue) in queues {
+        let (queue, of_lock) = queue.into_holds(stacks);
         let (kind, class) = kind(&lock);
         if !exclusive(kind) {
             continue;
@@ -184,6 +137,7 @@ fn exclusive(kind: Kind) -> bool {
 mod tests {
     use super::span::tests::wait;
     use super::*;
+    use crate::analyze::OtherSide;
 
     /// Four threads that pass two locks around, in the order of their ends but for some; every 50th
     /// wait is a long one.
@@ -200,16 +154,21 @@ mod tests {
     }
 
     fn graph(waits: &[Wait], window: usize) -> (Graph, BTreeMap<LockIndex, LockHolds>) {
-        let mut queues = QueueGraph::with_window(window, 1);
+        let mut room = QueueRoom::new(1);
+        let mut queues = BTreeMap::new();
         let mut chains = ChainGraph::with_window(window);
         for (n, wait) in (0..).zip(waits) {
             let other = OtherSide::of(wait, false);
-            queues.add(wait.lock.0 as usize, wait.lock, wait, other);
+            let queue = queues
+                .entry(wait.lock)
+                .or_insert_with(|| Box::new(LockQueue::with_window((window, window))));
+            queue.add(&mut room, wait, other);
             chains.add(n, wait, other);
         }
+        queues.values_mut().for_each(|queue| queue.finish(&mut room));
         let (chains, none) = (chains.finish(waits.len() as u64), BTreeMap::new());
-        let locks = BTreeMap::new();
-        join(chains, vec![queues.finish()], &none, &[], &locks, &StackTable::default())
+        let (locks, stacks) = (BTreeMap::new(), StackTable::default());
+        join(chains, queues.into_iter().collect(), 0, &none, &[], &locks, &stacks)
     }
 
     #[test]

@@ -11,8 +11,6 @@ use crate::units::{LockIndex, Monotonic, ThreadIndex};
 pub(super) struct Span {
     pub(super) thread: ThreadIndex,
     pub(super) lock: LockIndex,
-    /// The lock's place in a table of locks.
-    pub(super) place: u32,
     /// In the queue from here …
     pub(super) from: Monotonic,
     /// … until it was woken. Never longer than the wait's own total.
@@ -42,7 +40,6 @@ impl Span {
         Self {
             thread: wait.thread,
             lock: wait.lock,
-            place: wait.lock.0,
             from: Monotonic(to.0 - length.0),
             to,
             end: wait.end,
