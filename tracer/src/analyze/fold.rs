@@ -177,10 +177,7 @@ impl Folded {
             }
         }
         let sides = SideSums::sorted(sides.into_iter());
-        let mut cells: BTreeMap<(ThreadIndex, LockIndex), Sums> = BTreeMap::new();
-        for (&(thread, lock, _), &sums) in &sides.waiting {
-            *cells.entry((thread, lock)).or_default() += sums;
-        }
+        let cells = sides.cells;
         let stacks = StackTable::new(trace.frames, trace.stacks);
 
         let mut locks: BTreeMap<LockIndex, (Sums, Quantiles)> = BTreeMap::new();

@@ -100,6 +100,9 @@ pub struct Want {
     pub pairs: bool,
     /// [`Summary::links`](super::Summary::links), the largest table.
     pub links: bool,
+    /// [`Summary::waiting`](super::Summary::waiting), `holding` and `links` by thread: else all
+    /// threads together are one there, whose record can't be read.
+    pub threads: bool,
     /// [`Summary::graph`](super::Summary::graph), and how long locks were held.
     pub graph: bool,
     /// Owners count as holders also where they moved while they were looked at.
@@ -109,11 +112,12 @@ pub struct Want {
 impl Default for Want {
     /// Everything, of owners that stood still.
     fn default() -> Self {
-        Self { pairs: true, links: true, graph: true, unverified: false }
+        Self { pairs: true, links: true, threads: true, graph: true, unverified: false }
     }
 }
 
 /// Different keys of each table, over all locks.
+const MAX_CELLS: usize = 1 << 19;
 const MAX_WAITING: usize = 1 << 19;
 const MAX_HOLDING: usize = 1 << 19;
 const MAX_PAIRS: usize = 1 << 18;
@@ -122,6 +126,7 @@ const MAX_LINKS: usize = 1 << 18;
 /// The room that the tables of several locks share.
 #[derive(Debug)]
 pub(super) struct SideRoom {
+    cells: Room,
     waiting: Room,
     holding: Room,
     pairs: Room,
@@ -132,6 +137,7 @@ impl SideRoom {
     /// The part of one of `shards`.
     pub(super) fn new(shards: usize) -> Self {
         Self {
+            cells: Room::new(MAX_CELLS / shards),
             waiting: Room::new(MAX_WAITING / shards),
             holding: Room::new(MAX_HOLDING / shards),
             pairs: Room::new(MAX_PAIRS / shards),
@@ -141,6 +147,7 @@ impl SideRoom {
 
     pub(super) fn crowded(&self) -> Crowded {
         Crowded {
+            cells: self.cells.crowded,
             waiting: self.waiting.crowded,
             holding: self.holding.crowded,
             pairs: self.pairs.crowded,
@@ -156,6 +163,7 @@ type Place = (ThreadIndex, SideStack);
 /// Room is bounded. What finds none loses its threads or its stacks, never its lock.
 #[derive(Debug, Default)]
 pub(super) struct SideSums {
+    cells: Tally<ThreadIndex, WaitSums>,
     waiting: Tally<Place, WaitSums>,
     holding: Tally<OtherSide, WaitSums>,
     pairs: Tally<(ThreadIndex, ThreadIndex, Source), WaitSums>,
@@ -165,6 +173,7 @@ pub(super) struct SideSums {
 /// [`SideSums`] of all locks, in order.
 #[derive(Debug, Default)]
 pub(super) struct SortedSides {
+    pub(super) cells: BTreeMap<(ThreadIndex, LockIndex), Sums>,
     pub(super) waiting: BTreeMap<Waiting, Sums>,
     pub(super) holding: BTreeMap<(LockIndex, OtherSide), Sums>,
     pub(super) pairs: BTreeMap<Met, Sums>,
@@ -174,6 +183,8 @@ pub(super) struct SortedSides {
 /// Waits that found no room in a table under all that tells them apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Crowded {
+    /// By thread and lock: the thread is missing.
+    pub cells: u64,
     /// By thread, lock and stack: the stack, then the thread is missing.
     pub waiting: u64,
     /// By lock and who was in the way: the thread, then the stack is missing.
@@ -186,6 +197,7 @@ pub struct Crowded {
 
 impl AddAssign for Crowded {
     fn add_assign(&mut self, other: Self) {
+        self.cells += other.cells;
         self.waiting += other.waiting;
         self.holding += other.holding;
         self.pairs += other.pairs;
@@ -199,15 +211,20 @@ impl SideSums {
         let rest = ThreadIndex(REST);
         // Table by table, so that each is near while it is used.
         for wait in waits {
-            let (thread, stack) = (wait.thread, wait.waiter_stack);
+            let sums = WaitSums::of(wait);
+            self.cells.add(&mut room.cells, sums, wait.thread, || rest, || rest);
+        }
+        for wait in waits {
+            let thread = if want.threads { wait.thread } else { rest };
+            let key = (thread, wait.waiter_stack);
             let (coarser, rest) = ((thread, REST_STACK), (rest, REST_STACK));
-            let key = (thread, stack);
             self.waiting.add(&mut room.waiting, WaitSums::of(wait), key, || coarser, || rest);
         }
         for wait in waits {
             let other = OtherSide::of(wait, want.unverified);
+            let key = if want.threads { other } else { other.somebody() };
             let (sums, coarser) = (WaitSums::of(wait), || other.somebody());
-            self.holding.add(&mut room.holding, sums, other, coarser, || OtherSide::REST);
+            self.holding.add(&mut room.holding, sums, key, coarser, || OtherSide::REST);
         }
         for wait in waits.iter().filter(|_| want.pairs) {
             let OtherSide { thread, source, .. } = OtherSide::of(wait, want.unverified);
@@ -218,20 +235,24 @@ impl SideSums {
         }
         for wait in waits.iter().filter(|_| want.links) {
             let other = OtherSide::of(wait, want.unverified);
+            let coarser = ((rest, wait.waiter_stack), other.somebody());
+            let key = ((wait.thread, wait.waiter_stack), other);
             self.links.add(
                 &mut room.links,
                 WaitSums::of(wait),
-                ((wait.thread, wait.waiter_stack), other),
-                || ((rest, wait.waiter_stack), other.somebody()),
+                if want.threads { key } else { coarser },
+                || coarser,
                 || ((rest, REST_STACK), OtherSide::REST),
             );
         }
     }
 
     pub(super) fn sorted(locks: impl Iterator<Item = (LockIndex, Self)>) -> SortedSides {
-        let (mut waiting, mut holding) = (Vec::new(), Vec::new());
+        let (mut cells, mut waiting, mut holding) = (Vec::new(), Vec::new(), Vec::new());
         let (mut pairs, mut links) = (Vec::new(), Vec::new());
         for (lock, sides) in locks {
+            let all = sides.cells.into_entries().into_iter();
+            cells.extend(all.map(|(thread, sums)| ((thread, lock), sums)));
             let all = sides.waiting.into_entries().into_iter();
             waiting.extend(all.map(|((thread, stack), sums)| ((thread, lock, stack), sums)));
             let all = sides.holding.into_entries().into_iter();
@@ -246,6 +267,7 @@ impl SideSums {
             }));
         }
         SortedSides {
+            cells: together(cells),
             waiting: together(waiting),
             holding: together(holding),
             pairs: together(pairs),

@@ -89,6 +89,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let want = Want {
         pairs: false,
         links: args.side == Side::Both,
+        threads: true,
         graph: false,
         unverified: args.unverified,
     };

@@ -77,6 +77,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let want = Want {
         // Nothing else of the report lists both sides of one wait.
         links: args.by == Some(By::Site) && args.side == Some(Side::Both),
+        threads: false,
         unverified: args.unverified,
         ..Want::default()
     };
@@ -94,7 +95,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 /// # Errors
 /// The file can't be read as a trace.
 pub(super) fn short_summary(path: &Path) -> anyhow::Result<String> {
-    let summary = load(path, Want { links: false, ..Want::default() })?;
+    let summary = load(path, Want { links: false, threads: false, ..Want::default() })?;
     Ok(deadlocks(&summary, None) + &answer(&summary))
 }
 

@@ -1,4 +1,4 @@
-//! Of which waits the chains are followed: of all in a trace of up to a million, and of a longer one
+//! Of which waits the chains are followed: of all in a trace of up to half a million, and of a longer one
 //! in stretches all over it. Following costs more than everything else together, and what chains
 //! there are shows in a part of them. How many waits are left out is counted.
 //!
@@ -17,9 +17,9 @@ use crate::trace::records::Wait;
 use crate::units::Ns;
 
 /// The first waits, of which all are followed.
-const ALL: u64 = 1 << 20;
+const ALL: u64 = 1 << 19;
 /// Waits in a stretch behind them.
-const STRETCH: u64 = 1 << 17;
+const STRETCH: u64 = 1 << 16;
 /// Stretches from each power of two to the next one.
 const STRETCHES: u64 = 4;
 
@@ -132,16 +132,11 @@ mod tests {
         let mut starts: Vec<_> = (0..10_000_000).filter_map(stretch).collect();
         let waits = starts.len() as u64;
         starts.dedup();
-        let beyond = [
-            1 << 20,
-            (1 << 20) + (1 << 18),
-            (1 << 20) + (2 << 18),
-            (1 << 20) + (3 << 18),
-            1 << 21,
-        ];
+        let quarter = ALL / STRETCHES;
+        let beyond = [ALL, ALL + quarter, ALL + 2 * quarter, ALL + 3 * quarter, 2 * ALL];
         assert_eq!(starts[..6], [&[0][..], &beyond].concat());
-        assert_eq!(starts.len(), 1 + 4 * 3 + 1);
-        assert_eq!(waits, ALL + 13 * STRETCH);
+        assert_eq!(starts.len(), 1 + 4 * 4 + 1);
+        assert_eq!(waits, ALL + 17 * STRETCH);
         assert!(ChainGraph::follows_any(ALL - 1..ALL + 1));
         assert!(!ChainGraph::follows_any(ALL + STRETCH..ALL + STRETCH + 1_000));
         assert!(!ChainGraph::follows_any(5..5));
