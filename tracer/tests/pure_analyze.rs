@@ -6,13 +6,13 @@ mod support;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use support::{Content, sample};
-use tracer::analyze::{OtherSide, Side, SiteSums, Summary, Sums, sites, summarize};
+use tracer::analyze::{Fold, OtherSide, Side, SiteSums, Summary, Sums, Want, sites, summarize};
 use tracer::render::folded::{self, Picture, Weight};
 use tracer::render::text::{By, View};
 use tracer::render::{flamegraph, json, text};
 use tracer::trace::TraceReader;
 use tracer::trace::records::{Class, ShapeSums, SideStack, SpinSums, Wait};
-use tracer::units::{LockIndex, Monotonic, Ns, ThreadIndex};
+use tracer::units::{LockIndex, Monotonic, Ns, StackIndex, ThreadIndex};
 
 const SIDES: [Side; 3] = [Side::Waiter, Side::Holder, Side::Both];
 
@@ -304,4 +304,73 @@ fn times_near_the_limit_saturate() {
     let svg = flamegraph::svg(&stacks, &summary, picture(Weight::Wait, true)).unwrap();
     assert!(!svg.is_empty());
     let _ = (text::report(&summary, View::default()), json::report(&summary, None));
+}
+
+/// As [`summary`], on one thread and wait by wait.
+fn folded_one_by_one(content: &Content) -> Summary {
+    let mut fold = Fold::new(Want::default());
+    let bytes = content.write(usize::MAX);
+    let reader = TraceReader::from_read(bytes.as_slice()).unwrap();
+    let trace = reader.read(|wait| fold.add(wait)).unwrap();
+    fold.finish(trace)
+}
+
+#[test]
+fn all_cpus_come_to_the_same_as_one_by_one() {
+    let content = sample();
+    let whole = folded_one_by_one(&content);
+    for flush in [1, 7, 100, usize::MAX] {
+        let bytes = content.write(flush);
+        let parts = summarize(TraceReader::from_read(bytes.as_slice()).unwrap()).unwrap();
+        assert!(parts == whole, "flushed after every {flush} waits");
+    }
+}
+
+/// A wait with ids that come together often, and times that overlap.
+fn any_busy_wait() -> impl Strategy<Value = Wait> {
+    let ids = (0u32..12, 0u32..40, 0u32..6, 0u32..6, 0u32..13, 0u32..13);
+    (ids, 0u64..1_000_000, 0u64..10_000, 0u64..100, any::<u8>()).prop_map(
+        |((thread, lock, waiting, waking, waker, holder), start, blocked, runq, flags)| Wait {
+            thread: ThreadIndex(thread),
+            lock: LockIndex(lock),
+            start: Monotonic(start),
+            end: Monotonic(start + blocked + runq),
+            blocked: Ns(blocked),
+            runq: Ns(runq),
+            episodes: 1,
+            flags: u32::from(flags),
+            waker: waker.checked_sub(1).map(ThreadIndex),
+            waiter_stack: SideStack::Stack(StackIndex(waiting)),
+            waker_stack: SideStack::Stack(StackIndex(waking)),
+            holder: holder.checked_sub(1).map(ThreadIndex),
+            holder_stack: SideStack::default(),
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn random_waits_come_to_the_same_on_all_cpus(
+        mut waits in vec(any_busy_wait(), 0..3_000),
+        flush in 1usize..1_000,
+        cut in any::<Option<u16>>(),
+    ) {
+        waits.sort_by_key(|wait| wait.end);
+        let mut content = Content { waits, ..sample() };
+        content.totals.events = content.waits.len() as u64;
+        let mut bytes = content.write(flush);
+        if let Some(cut) = cut {
+            // Damaged there, or cut off: the condition must be the same too.
+            let at = 16 + usize::from(cut) % (bytes.len() - 16);
+            bytes[at] ^= 0x40;
+        }
+        let mut fold = Fold::new(Want::default());
+        let reader = TraceReader::from_read(bytes.as_slice()).unwrap();
+        let trace = reader.read(|wait| fold.add(wait)).unwrap();
+        let whole = fold.finish(trace);
+        let parts = summarize(TraceReader::from_read(bytes.as_slice()).unwrap()).unwrap();
+        prop_assert!(parts == whole);
+    }
 }

@@ -33,18 +33,25 @@ pub(super) struct Shard {
     want: Want,
     /// Of each lock its place in `locks`.
     places: HashMap<LockIndex, usize, RandomState>,
+    /// Of each lock the waits that are not in the sums yet.
+    pending: Vec<Pending>,
     locks: Vec<OfLock>,
-    pub(super) sides: SideRoom,
-    pub(super) queues: QueueRoom,
+    sides: SideRoom,
+    queues: QueueRoom,
+}
+
+/// Waits until there are some to add up together.
+#[derive(Debug, Default)]
+struct Pending {
+    waits: Vec<Wait>,
+    /// So many have been here.
+    seen: usize,
 }
 
 /// One lock.
 #[derive(Debug)]
 pub(super) struct OfLock {
     pub(super) lock: LockIndex,
-    /// Waits that are not in the sums yet.
-    pending: Vec<Wait>,
-    seen: usize,
     pub(super) durations: Quantiles,
     pub(super) sides: SideSums,
     /// None: there are too many locks, or it isn't wanted.
@@ -56,6 +63,7 @@ impl Shard {
         Self {
             want,
             places: HashMap::default(),
+            pending: Vec::new(),
             locks: Vec::new(),
             sides: SideRoom::new(SHARDS),
             queues: QueueRoom::new(SHARDS),
@@ -68,11 +76,13 @@ impl Shard {
             Some(&place) => place,
             None => self.new_lock(wait.lock),
         };
-        let Some(lock) = self.locks.get_mut(place) else { return };
-        lock.pending.push(*wait);
-        lock.seen += 1;
-        if lock.pending.len() >= (lock.seen / 8).clamp(TOGETHER.0, TOGETHER.1) {
-            lock.add_up(self.want, &mut self.sides, &mut self.queues);
+        let Some(pending) = self.pending.get_mut(place) else { return };
+        pending.waits.push(*wait);
+        pending.seen += 1;
+        if pending.waits.len() >= (pending.seen / 8).clamp(TOGETHER.0, TOGETHER.1)
+            && let Some(lock) = self.locks.get_mut(place)
+        {
+            lock.add_up(&mut pending.waits, self.want, &mut self.sides, &mut self.queues);
         }
     }
 
@@ -84,10 +94,9 @@ impl Shard {
         let lock = if room { lock } else { LockIndex(REST) };
         let place = *self.places.entry(lock).or_insert(new);
         if place == new {
+            self.pending.push(Pending::default());
             self.locks.push(OfLock {
                 lock,
-                pending: Vec::new(),
-                seen: 0,
                 durations: Quantiles::default(),
                 sides: SideSums::default(),
                 queue: self.queues.one_more().filter(|_| self.want.graph),
@@ -98,8 +107,8 @@ impl Shard {
 
     /// No more will come.
     pub(super) fn finish(mut self) -> Finished {
-        for lock in &mut self.locks {
-            lock.add_up(self.want, &mut self.sides, &mut self.queues);
+        for (lock, pending) in self.locks.iter_mut().zip(&mut self.pending) {
+            lock.add_up(&mut pending.waits, self.want, &mut self.sides, &mut self.queues);
             if let Some(queue) = &mut lock.queue {
                 queue.finish(&mut self.queues);
             }
@@ -109,17 +118,23 @@ impl Shard {
 }
 
 impl OfLock {
-    fn add_up(&mut self, want: Want, sides: &mut SideRoom, queues: &mut QueueRoom) {
-        for wait in &self.pending {
+    fn add_up(
+        &mut self,
+        waits: &mut Vec<Wait>,
+        want: Want,
+        sides: &mut SideRoom,
+        queues: &mut QueueRoom,
+    ) {
+        for wait in waits.iter() {
             self.durations.add(wait.total());
         }
-        self.sides.add(sides, want, &self.pending);
+        self.sides.add(sides, want, waits);
         if let Some(queue) = &mut self.queue {
-            for wait in &self.pending {
+            for wait in waits.iter() {
                 queue.add(queues, wait, OtherSide::of(wait, want.unverified));
             }
         }
-        self.pending.clear();
+        waits.clear();
     }
 }
 

@@ -251,17 +251,17 @@ impl SideSums {
         let (mut cells, mut waiting, mut holding) = (Vec::new(), Vec::new(), Vec::new());
         let (mut pairs, mut links) = (Vec::new(), Vec::new());
         for (lock, sides) in locks {
-            let all = sides.cells.into_entries().into_iter();
+            let all = sides.cells.into_entries();
             cells.extend(all.map(|(thread, sums)| ((thread, lock), sums)));
-            let all = sides.waiting.into_entries().into_iter();
+            let all = sides.waiting.into_entries();
             waiting.extend(all.map(|((thread, stack), sums)| ((thread, lock, stack), sums)));
-            let all = sides.holding.into_entries().into_iter();
+            let all = sides.holding.into_entries();
             holding.extend(all.map(|(other, sums)| ((lock, other), sums)));
-            let all = sides.pairs.into_entries().into_iter();
+            let all = sides.pairs.into_entries();
             pairs.extend(all.map(|((waiter, holder, source), sums)| {
                 ((waiter, holder, lock, source), sums)
             }));
-            let all = sides.links.into_entries().into_iter();
+            let all = sides.links.into_entries();
             links.extend(all.map(|(((thread, stack), other), sums)| {
                 (((thread, lock, stack), other), sums)
             }));

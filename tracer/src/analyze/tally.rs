@@ -69,17 +69,17 @@ impl Room {
 /// So few keys are searched one by one.
 const FEW: usize = 16;
 
-/// Sums by key, in the order of their appearance.
+/// Sums by key.
 #[derive(Debug)]
 pub(super) struct Tally<K, V> {
-    entries: Vec<(K, V)>,
-    /// Places in `entries`, if they are many.
-    places: HashTable<u32>,
+    few: Vec<(K, V)>,
+    /// All of them, if they are many: keys beside their sums, so that one access finds both.
+    many: HashTable<(K, V)>,
 }
 
 impl<K, V> Default for Tally<K, V> {
     fn default() -> Self {
-        Self { entries: Vec::new(), places: HashTable::new() }
+        Self { few: Vec::new(), many: HashTable::new() }
     }
 }
 
@@ -94,60 +94,52 @@ impl<K: Copy + Eq + Hash, V: AddAssign> Tally<K, V> {
         coarser: impl FnOnce() -> K,
         rest: impl FnOnce() -> K,
     ) {
-        let hash = if self.entries.len() < FEW { 0 } else { room.hasher.hash_one(key) };
+        let hash = if self.many.is_empty() { 0 } else { room.hasher.hash_one(key) };
         if let Some(sums) = self.find(hash, &key) {
             *sums += value;
         } else if let Some(left) = room.fine.checked_sub(1) {
             room.fine = left;
-            self.insert(&room.hasher, hash, key, value);
+            self.insert(&room.hasher, key, value);
         } else {
             room.crowded += 1;
             let (coarser, rest) = (coarser(), rest());
-            let hash = room.hasher.hash_one(coarser);
-            if let Some(sums) = self.find(hash, &coarser) {
+            if let Some(sums) = self.find(room.hasher.hash_one(coarser), &coarser) {
                 *sums += value;
             } else if let Some(left) = room.coarse.checked_sub(1) {
                 room.coarse = left;
-                self.insert(&room.hasher, hash, coarser, value);
+                self.insert(&room.hasher, coarser, value);
             } else {
-                let hash = room.hasher.hash_one(rest);
-                match self.find(hash, &rest) {
+                match self.find(room.hasher.hash_one(rest), &rest) {
                     Some(sums) => *sums += value,
-                    None => self.insert(&room.hasher, hash, rest, value),
+                    None => self.insert(&room.hasher, rest, value),
                 }
             }
         }
     }
 
     fn find(&mut self, hash: u64, key: &K) -> Option<&mut V> {
-        let entries = &mut self.entries;
-        if entries.len() <= FEW {
-            return entries.iter_mut().find(|entry| entry.0 == *key).map(|entry| &mut entry.1);
-        }
-        let place = *self.places.find(hash, |&place| entries[place as usize].0 == *key)?;
-        Some(&mut entries[place as usize].1)
+        let entry = if self.many.is_empty() {
+            self.few.iter_mut().find(|entry| entry.0 == *key)
+        } else {
+            self.many.find_mut(hash, |entry| entry.0 == *key)
+        };
+        entry.map(|entry| &mut entry.1)
     }
 
-    fn insert(&mut self, hasher: &RandomState, hash: u64, key: K, value: V) {
-        let entries = &mut self.entries;
-        let place = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
-        let hash_of = |entries: &[(K, V)], place: u32| hasher.hash_one(entries[place as usize].0);
-        let new = place(entries.len());
-        entries.push((key, value));
-        if entries.len() == FEW + 1 {
-            for old in 0..new {
-                let hash = hash_of(entries, old);
-                self.places.insert_unique(hash, old, |&place| hash_of(entries, place));
-            }
+    fn insert(&mut self, hasher: &RandomState, key: K, value: V) {
+        if self.many.is_empty() && self.few.len() < FEW {
+            self.few.push((key, value));
+            return;
         }
-        if entries.len() > FEW {
-            self.places.insert_unique(hash, new, |&place| hash_of(entries, place));
+        for entry in std::mem::take(&mut self.few).into_iter().chain([(key, value)]) {
+            let hash = hasher.hash_one(entry.0);
+            self.many.insert_unique(hash, entry, |entry| hasher.hash_one(entry.0));
         }
     }
 
     /// The keys and their sums.
-    pub(super) fn into_entries(self) -> Vec<(K, V)> {
-        self.entries
+    pub(super) fn into_entries(self) -> impl Iterator<Item = (K, V)> {
+        self.few.into_iter().chain(self.many)
     }
 }
 
@@ -163,7 +155,8 @@ mod tests {
             tally.add(&mut room, 1, key, || key / 10 * 10, || 0);
         }
         assert_eq!(room.crowded, 4);
-        assert_eq!(tally.into_entries(), [(11, 2), (12, 1), (20, 2), (30, 1), (0, 1)]);
+        let all: Vec<_> = tally.into_entries().collect();
+        assert_eq!(all, [(11, 2), (12, 1), (20, 2), (30, 1), (0, 1)]);
     }
 
     #[test]
@@ -173,6 +166,8 @@ mod tests {
         for key in (0..1_000).chain(0..1_000) {
             tally.add(&mut room, 1, key, || 0, || 0);
         }
-        assert_eq!(tally.into_entries(), (0..1_000).map(|key| (key, 2)).collect::<Vec<_>>());
+        let mut all: Vec<_> = tally.into_entries().collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..1_000).map(|key| (key, 2)).collect::<Vec<_>>());
     }
 }

@@ -1,5 +1,7 @@
 //! The threads of the recording: thread ids come back, indices don't.
 
+use std::collections::BTreeSet;
+
 use rustc_hash::FxHashMap;
 use tracer_common::ThreadState;
 
@@ -12,6 +14,8 @@ use crate::units::{Monotonic, Ns, Pid, ThreadIndex, Tid};
 pub(super) struct Threads {
     pid: Pid,
     records: Vec<ThreadRecord>,
+    /// Those that differ from what was last written, by index.
+    changed: BTreeSet<usize>,
     /// Time on a CPU before the recording, by index.
     exec_before: Vec<Ns>,
     current: FxHashMap<Tid, ThreadIndex>,
@@ -24,6 +28,7 @@ impl Threads {
         Self {
             pid,
             records: Vec::new(),
+            changed: BTreeSet::new(),
             exec_before: Vec::new(),
             current: FxHashMap::default(),
             ended: Vec::new(),
@@ -56,10 +61,10 @@ impl Threads {
     /// A thread ends.
     pub(super) fn ended(&mut self, tid: Tid, at: Monotonic, name: &[u8; 16]) {
         let index = self.index(tid);
-        if let Some(record) = self.records.get_mut(index.0 as usize) {
+        self.change(index, |record| {
             record.ended = Some(at);
             record.name = comm_text(name);
-        }
+        });
         self.ended.push(tid);
     }
 
@@ -79,20 +84,24 @@ impl Threads {
         let exec = exec_time(self.pid, tid).filter(|_| state.exit_exec_ns == 0);
         let total = exec.unwrap_or(Ns(state.exit_exec_ns));
         let before = self.exec_before.get(index.0 as usize).copied().unwrap_or_default();
-        if let Some(record) = self.records.get_mut(index.0 as usize) {
+        self.change(index, |record| {
             record.oncpu = Ns(total.0.saturating_sub(before.0)).max(record.oncpu);
             record.futex_switches = state.futex_switches;
             record.yield_switches = state.yield_switches + state.spin.yields;
-        }
+        });
         exec
     }
 
     /// Reads the names of the threads that live (they may have been set after birth).
     pub(super) fn refresh_names(&mut self) {
-        for record in self.records.iter_mut().filter(|record| record.ended.is_none()) {
+        for (index, record) in self.records.iter_mut().enumerate() {
+            if record.ended.is_some() {
+                continue;
+            }
             let name = comm(self.pid, record.tid);
-            if !name.is_empty() {
+            if !name.is_empty() && name != record.name {
                 record.name = name;
+                self.changed.insert(index);
             }
         }
     }
@@ -100,19 +109,36 @@ impl Threads {
     /// Takes over a thread's name in Python.
     pub(super) fn set_python_name(&mut self, tid: Tid, name: &str) {
         let index = self.index(tid);
-        if let Some(record) = self.records.get_mut(index.0 as usize)
-            && record.python_name.as_deref() != Some(name)
-        {
-            record.python_name = Some(name.to_owned());
-        }
+        self.change(index, |record| {
+            if record.python_name.as_deref() != Some(name) {
+                record.python_name = Some(name.to_owned());
+            }
+        });
     }
 
-    pub(super) fn records(&self) -> &[ThreadRecord] {
-        &self.records
+    /// The records that have changed since they were last asked for. Threads that have ended, of
+    /// which a long recording may have many, are not written again and again.
+    pub(super) fn take_changed(&mut self) -> Vec<ThreadRecord> {
+        let changed = std::mem::take(&mut self.changed);
+        changed.into_iter().filter_map(|index| self.records.get(index).cloned()).collect()
+    }
+
+    fn change(&mut self, index: ThreadIndex, change: impl FnOnce(&mut ThreadRecord)) {
+        let place = index.0 as usize;
+        let Some(record) = self.records.get_mut(place) else { return };
+        let key = |record: &ThreadRecord| {
+            (record.ended, record.oncpu, record.futex_switches, record.yield_switches)
+        };
+        let (before, named) = (key(record), record.python_name.clone());
+        change(record);
+        if before != key(record) || named != record.python_name {
+            self.changed.insert(place);
+        }
     }
 
     fn add(&mut self, tid: Tid, born: Option<Monotonic>) -> ThreadIndex {
         let index = ThreadIndex(u32::try_from(self.records.len()).unwrap_or(u32::MAX));
+        self.changed.insert(self.records.len());
         self.records.push(ThreadRecord {
             index,
             tid,

@@ -177,12 +177,12 @@ impl LockQueue {
 
     /// The queue and the holds.
     pub(super) fn into_holds(self, stacks: &StackTable) -> (Queue, LockHolds) {
-        let sites = self.sites.into_entries().into_iter();
+        let sites = self.sites.into_entries();
         let holds = LockHolds {
             sums: self.holding.sums,
             durations: self.holding.durations,
             sites: ranked(sites.map(|(stack, sums)| (stacks.site(stack), sums))),
-            threads: ranked(self.threads.into_entries().into_iter()),
+            threads: ranked(self.threads.into_entries()),
         };
         (self.queue, holds)
     }
