@@ -28,6 +28,10 @@ pub const WAIT_WAKE_UNSEEN: u32 = 1 << 3;
 pub const WAIT_HOLDER_MOVED: u32 = 1 << 4;
 /// The holder's stack is incomplete: it changed while it was read.
 pub const WAIT_HOLDER_ENDED_EARLY: u32 = 1 << 5;
+/// The waiter's stack was not walked: it is that of a wait like it (set by the recorder).
+pub const WAIT_WAITER_ESTIMATED: u32 = 1 << 6;
+/// The same of the waker's.
+pub const WAIT_WAKER_ESTIMATED: u32 = 1 << 7;
 
 /// One wait of one thread on one futex: one or more blocked episodes, stitched.
 ///

@@ -28,9 +28,6 @@ use crate::{episode, native, quick, spin};
 /// `TASK_INTERRUPTIBLE` of `include/linux/sched.h`: how a futex wait sleeps
 /// (`futex_do_wait`, `kernel/futex/waitwake.c`). A fault or a stop signal sleeps otherwise.
 const TASK_INTERRUPTIBLE: u32 = 1;
-/// Waits that were blocked for less are walked as often as can be afforded: two walks delay the wake
-/// by some microseconds, which in a storm of such waits is what makes its contention go away.
-const ALWAYS_WALKED_NS: u64 = 100_000;
 /// A thread's last switch-out, after its exit was seen.
 const TASK_DEAD: u32 = 0x80;
 
@@ -302,8 +299,9 @@ fn stacks(task: Task, current: Task, sleeper: &Sleeper, now: u64) {
     if !sleeper.asleep {
         count(Stat::WokenBeforeSleep, 1);
     }
-    let always = sleeper.asleep && blocked >= ALWAYS_WALKED_NS;
-    if !always && !pystack::affordable(Frequent::ShortWait, now) {
+    // Two walks delay the wake by some microseconds, which in a storm is what makes its contention go
+    // away.
+    if !pystack::worth_it(blocked, now) {
         return;
     }
     let Some(state) = thread_state(task.pid()) else { return };

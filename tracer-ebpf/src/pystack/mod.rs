@@ -35,6 +35,13 @@ const NATIVE_COPY_EVERY_NS: u64 = 1_000_000;
 const PLAIN_COPY_EVERY_NS: u64 = 20_000_000;
 /// So many of them at once.
 const SHORT_WALKS_BURST: u64 = 50;
+/// Short waits are this much rarer than runs of yields.
+const SHORT_WAITS_RARER: u64 = 5;
+/// A wait that was blocked for so long is walked. So is, of shorter ones, each with which their sum
+/// has grown by so much: a sample by time, in which a place has the share that it has of the waiting.
+const EARNS_WALK_NS: u64 = 2_000_000;
+/// What a wait counts beside the time that it was blocked: it will be in the run queue as well.
+const RUN_QUEUE_NS: u64 = 20_000;
 
 /// The Python stack of a thread that runs no Python code now, because it is in the kernel: its id,
 /// or a [`NoStack`] number. `task` is in the current address space.
@@ -117,7 +124,8 @@ impl Frequent {
 #[inline(always)]
 pub(crate) fn affordable(why: Frequent, now: u64) -> bool {
     let cost_ns = match why {
-        Frequent::ShortWait | Frequent::Yields => short_walk_every_ns(),
+        Frequent::ShortWait => SHORT_WAITS_RARER * short_walk_every_ns(),
+        Frequent::Yields => short_walk_every_ns(),
         Frequent::Native => NATIVE_COPY_EVERY_NS,
         Frequent::Plain => PLAIN_COPY_EVERY_NS,
     };
@@ -130,6 +138,24 @@ pub(crate) fn affordable(why: Frequent, now: u64) -> bool {
         *paid_until = from + cost_ns;
     }
     affordable
+}
+
+/// Whether a wait that was blocked for so long gets its stacks: each long one, a sample of the others by
+/// their time, and each while there are few.
+#[inline(always)]
+pub(crate) fn worth_it(blocked_ns: u64, now: u64) -> bool {
+    if blocked_ns >= EARNS_WALK_NS {
+        return true;
+    }
+    let Some(walk) = WALK.get_ptr_mut(0) else { return false };
+    // SAFETY: as in `affordable`.
+    let earned_ns = unsafe { &mut (*walk).earned_ns };
+    *earned_ns += blocked_ns + RUN_QUEUE_NS;
+    if *earned_ns >= EARNS_WALK_NS {
+        *earned_ns -= EARNS_WALK_NS;
+        return true;
+    }
+    affordable(Frequent::ShortWait, now)
 }
 
 /// The end of a walk, from its number.

@@ -39,6 +39,8 @@ pub(crate) struct Walk {
     pub(super) generation: Generation,
     /// Frequent walks are paid for until then.
     pub(super) paid_until_ns: [u64; Frequent::COUNT],
+    /// Blocked time of short waits since one of them was walked for its sake.
+    pub(super) earned_ns: u64,
     /// First local variables of the innermost frames, of a waiter's walk.
     pub(super) subjects: [u64; SUBJECTS],
     /// Python frames whose first local variable has been read.

@@ -167,6 +167,8 @@ pub struct Completeness {
     pub woken_before_sleep: u64,
     /// Episodes whose waking was not seen.
     pub wake_unseen: u64,
+    /// Waits of which a stack is that of a wait like it: their places are estimated.
+    pub places_estimated: u64,
     /// Switch-outs into a futex wait, over all threads, before any stitching.
     pub futex_switches: u64,
     /// Waits without the waiter's stack, by reason. Their time is in every sum.

@@ -14,6 +14,7 @@ use zerocopy::FromBytes;
 use super::in_flight::remainder;
 use super::locks::Locks;
 use super::natives::Natives;
+use super::places::Places;
 use super::spin_code::SpinCodes;
 use super::stacks::Stacks;
 use super::thread_ids::ThreadIds;
@@ -63,6 +64,7 @@ pub(super) struct Intake {
     pub(super) locks: Locks,
     pub(super) stacks: Stacks,
     pub(super) natives: Natives,
+    places: Places,
     /// The waiters' native frames were asked for.
     with_native: bool,
     start: Monotonic,
@@ -101,6 +103,7 @@ impl Intake {
             locks: Locks::default(),
             stacks: Stacks::default(),
             natives: Natives::new(pid),
+            places: Places::default(),
             with_native: native,
             start,
             min_wait,
@@ -167,6 +170,7 @@ impl Intake {
             _ => {
                 self.locks.forget();
                 self.stacks.forget();
+                self.places.forget();
                 self.thread_ids.forget();
                 self.natives.forget(self.pid);
                 return Taken::Exec;
@@ -219,6 +223,7 @@ impl Intake {
             holder: owner.map(|tid| self.threads.index(tid)),
             holder_stack: self.stacks.side(event.holder_stack),
         };
+        self.places.fill_in(&mut wait);
         clip_start(&mut wait, self.start);
         self.live.waits += 1;
         self.live.wait += wait.total();
@@ -307,6 +312,9 @@ impl Intake {
         }
         if self.locks.inherited != 0 {
             totals.stats.insert("named_as_before".to_owned(), self.locks.inherited);
+        }
+        if self.places.estimated != 0 {
+            totals.stats.insert("places_estimated".to_owned(), self.places.estimated);
         }
         self.add_spins(maps, &mut totals)?;
         let (locks, namer, writer) = (&mut self.locks, &mut self.namer, &mut self.writer);

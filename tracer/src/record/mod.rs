@@ -9,6 +9,7 @@ mod locks;
 mod naming;
 mod natives;
 mod output;
+mod places;
 mod session;
 mod spin_code;
 mod stacks;

@@ -217,6 +217,13 @@ fn stacks(c: &Completeness) -> Vec<String> {
         line += &format!("; none for {}", without.join(", "));
     }
     let mut lines = vec![line];
+    if c.places_estimated > 0 {
+        lines.push(format!(
+            "places ESTIMATED: {} (times are measured; in a storm a sample by time is walked, and the \
+             others are placed like the last walked wait of the same thread, lock and length)",
+            plural(c.places_estimated, "wait")
+        ));
+    }
     let lost = reasons(true);
     if !lost.is_empty() {
         lines.push(format!(

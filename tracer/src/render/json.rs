@@ -178,6 +178,7 @@ fn completeness(summary: &Summary) -> Value {
         })),
         "woken_before_sleep": c.woken_before_sleep,
         "wake_unseen": c.wake_unseen,
+        "places_estimated": c.places_estimated,
         "futex_switches": c.futex_switches,
         "closed": c.file.closed,
         "cut": c.file.cut,
