@@ -102,11 +102,7 @@ fn meta() -> Meta {
         kernel: "6.12.0".to_owned(),
         machine: "x86_64".to_owned(),
         cpus: 64,
-        options: Options {
-            hooks: "sched".to_owned(),
-            sample_hz: Some(199),
-            ..Options::default()
-        },
+        options: Options { hooks: "sched".to_owned(), sample_hz: Some(199), ..Options::default() },
         start: Monotonic(START),
         start_realtime_ns: 1_790_000_000_000_000_000,
         ..Meta::default()
@@ -124,7 +120,12 @@ fn totals(plan: Plan, waits: u64, at: u64) -> Totals {
     });
     let sampled = (0..plan.locks.min(100))
         .map(|lock| LockSamples { lock: LockIndex(lock), samples: waits / 10_000 });
-    let below = ShapeSums { waits: waits / 3, blocked: Ns(waits * 900), runq: Ns(waits * 300), max: Ns(9_999) };
+    let below = ShapeSums {
+        waits: waits / 3,
+        blocked: Ns(waits * 900),
+        runq: Ns(waits * 300),
+        max: Ns(9_999),
+    };
     Totals {
         at: Monotonic(at),
         events: waits,

@@ -72,7 +72,10 @@ impl Names {
         (0..ROOTS + MIDDLE + self.stack_count()).map(|n| FrameRecord {
             index: FrameIndex(n),
             function: format!("Service{}.handle_request_{}", n % 40, n % 700),
-            file: format!("/srv/app/lib/python3.14/site-packages/package_{0}/module_{0}.py", n % 97),
+            file: format!(
+                "/srv/app/lib/python3.14/site-packages/package_{0}/module_{0}.py",
+                n % 97
+            ),
             line: 10 + n % 1_500,
             native: false,
         })
@@ -81,7 +84,8 @@ impl Names {
     pub(super) fn stacks(&self) -> impl Iterator<Item = StackRecord> {
         (0..self.stack_count()).map(|n| {
             let depth = SHALLOW + n.wrapping_mul(7) % DEEPER;
-            let middle = (1..depth - 2).map(|level| ROOTS + n.wrapping_mul(31 + level) / 4 % MIDDLE);
+            let middle =
+                (1..depth - 2).map(|level| ROOTS + n.wrapping_mul(31 + level) / 4 % MIDDLE);
             let frames = std::iter::once(ROOTS + MIDDLE + n)
                 .chain(middle)
                 .chain([n % ROOTS, n % 3])

@@ -118,6 +118,12 @@ pub struct Fold {
     split: Split,
 }
 
+impl Default for Fold {
+    fn default() -> Self {
+        Self::new(Want::default())
+    }
+}
+
 impl Fold {
     /// Nothing yet.
     #[must_use]

@@ -20,7 +20,7 @@ pub use fold::{Fold, summarize, summarize_as};
 pub use graph::Graph;
 pub use quantile::Quantiles;
 pub use sampling::{Sampling, Spin, SpinSource};
-pub use sides::{Crowded, Want, OtherSide, Source};
+pub use sides::{Crowded, OtherSide, Source, Want};
 pub use sites::{Side, Site, SiteRow, SiteSums};
 pub use stacks::StackTable;
 pub use summary::{Completeness, LockSummary, Pair, Summary, ThreadSummary};

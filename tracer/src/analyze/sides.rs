@@ -258,13 +258,13 @@ impl SideSums {
             let all = sides.holding.into_entries();
             holding.extend(all.map(|(other, sums)| ((lock, other), sums)));
             let all = sides.pairs.into_entries();
-            pairs.extend(all.map(|((waiter, holder, source), sums)| {
-                ((waiter, holder, lock, source), sums)
-            }));
+            pairs.extend(
+                all.map(|((waiter, holder, source), sums)| ((waiter, holder, lock, source), sums)),
+            );
             let all = sides.links.into_entries();
-            links.extend(all.map(|(((thread, stack), other), sums)| {
-                (((thread, lock, stack), other), sums)
-            }));
+            links.extend(
+                all.map(|(((thread, stack), other), sums)| (((thread, lock, stack), other), sums)),
+            );
         }
         SortedSides {
             cells: together(cells),
