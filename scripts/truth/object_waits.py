@@ -5,7 +5,10 @@ end and runs no Python code meanwhile. The rounds go round the objects.
 """
 
 import collections
+import ctypes
+import operator
 import random
+from functools import partial
 
 import _truth
 
@@ -88,8 +91,45 @@ class Extended:
         self.object.append(-2)
 
 
+class Account:
+    """A class of the program's own whose instances have a dict."""
+
+    def __init__(self):
+        self.balance = 0
+
+
+class Purse:
+    """One whose instances have slots."""
+
+    __slots__ = ("balance",)
+
+
+class Entered:
+    """An instance while a C function is in its critical section: it begins one as an extension would."""
+
+    def __init__(self, kind):
+        self.object, self.size = kind(), 0
+        self.object.balance = 0
+        begin, end = ctypes.pythonapi.PyCriticalSection_Begin, ctypes.pythonapi.PyCriticalSection_End
+        begin.argtypes, begin.restype = [ctypes.c_void_p, ctypes.py_object], None
+        end.argtypes, end.restype = [ctypes.c_void_p], None
+        self.section = ctypes.create_string_buffer(64)  # PyCriticalSection: two words
+        where = ctypes.addressof(self.section)
+        # One after the other within `map`: no bytecode in between where the section could be left.
+        self.steps = [partial(begin, where, self.object), None, partial(end, where)]
+
+    def prepare(self, size):
+        self.steps[1] = partial(sum, range(size))
+
+    def occupy(self):
+        collections.deque(map(operator.call, self.steps), maxlen=0)
+
+    def touch(self):
+        self.object.balance = 1
+
+
 def subjects():
-    return [Sorted(), Sorted(Basket), Updated(), Merged(), Extended()]
+    return [Sorted(), Sorted(Basket), Updated(), Merged(), Extended(), Entered(Account), Entered(Purse)]
 
 
 def type_name(thing):
@@ -140,7 +180,7 @@ def touch(turns, diary, subjects, holder, offset):
 
 
 def main():
-    options = _truth.options(__doc__, rounds=25, hold=25, period=120, waiters=2)
+    options = _truth.options(__doc__, rounds=35, hold=25, period=120, waiters=2)
     if not _truth.free_threaded():
         _truth.skip("object", "objects have no locks in a build with the GIL")
         return

@@ -1,13 +1,16 @@
-"""Threads get from empty queues and put into a full one, until another puts or gets at a known time."""
+"""Threads get from empty queues and put into a full one, until another puts or gets at a known time.
+
+Each queue has its own time: who wakes at the same moment fights over the GIL.
+"""
 
 import queue
 
 import _truth
 
 
-def fill(turns, _diary, tasks, other, getters):
+def fill(turns, _diary, tasks, other, getters, later):
     other.is_me()
-    for number in turns.each(turns.hold):
+    for number in turns.each(turns.hold + later):
         for _ in range(getters):
             tasks.put(number)
 
@@ -22,7 +25,7 @@ def get(turns, diary, tasks, what, other, offset):
 
 def drain(turns, _diary, tasks, other):
     other.is_me()
-    for _ in turns.each(turns.hold):
+    for _ in turns.each(turns.hold + 12 * _truth.MS):
         tasks.get()
 
 
@@ -45,7 +48,7 @@ def main():
     getters = max(1, options.waiters - 1)
     for group, tasks in enumerate([queue.Queue(), queue.SimpleQueue()]):
         op, other = f"{type(tasks).__name__}.get", _truth.Someone()
-        workers.append((fill, tasks, other, getters))
+        workers.append((fill, tasks, other, getters, 6 * group * _truth.MS))
         for n in range(1, getters + 1):
             offset = (n + 3 * group) * _truth.MS
             # Who is woken first in an older SimpleQueue wakes the next.

@@ -56,6 +56,8 @@ pub struct TaskOffsets {
     pub thread_pid: u32,
     /// `numbers` in `struct pid`.
     pub pid_numbers: u32,
+    /// `level` in `struct pid`.
+    pub pid_level: u32,
 }
 
 plain_data!(InterpreterConfig = 120);

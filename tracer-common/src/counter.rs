@@ -42,11 +42,13 @@ pub enum DropReason {
     RingFullNative = 16,
     /// A native stack could not be read.
     NativeStackFault = 17,
+    /// The table of processes was full: a child, and all that it forks, is not traced.
+    ProcessTableFull = 18,
 }
 
 impl DropReason {
     /// How many reasons there are.
-    pub const COUNT: usize = 18;
+    pub const COUNT: usize = 19;
     /// Every reason with its name in the trace and in every output, in the order of its number.
     pub const ALL: [(Self, &'static str); Self::COUNT] = [
         (Self::RingFullWait, "ring_full_wait"),
@@ -67,6 +69,7 @@ impl DropReason {
         (Self::StackCodeFault, "stack_code_fault"),
         (Self::RingFullNative, "ring_full_native"),
         (Self::NativeStackFault, "native_stack_fault"),
+        (Self::ProcessTableFull, "process_table_full"),
     ];
 }
 
@@ -87,7 +90,7 @@ pub enum Stat {
     ArgumentsMismatch = 4,
     /// With `--hooks syscall`: both forms gave arguments, and they agreed.
     ArgumentsMatch = 5,
-    /// Children forked by the target (they are not followed).
+    /// Children forked by the target that are not followed.
     ForkedChildren = 6,
     /// Walks of Python stacks that stand still (waiters and wakers).
     StacksWalked = 7,
@@ -148,4 +151,30 @@ pub struct SyscallTotals {
     pub yields: u64,
 }
 
-plain_data!(ShapeTotals = 32, SyscallTotals = 64);
+/// Slots of [`LockTotals`], a power of two.
+pub const LOCK_SLOTS: u32 = 512;
+
+/// The part of a shape's [`ShapeTotals`] that is of one lock. A lock has a slot of a table without
+/// hashing; one whose place is taken does without, and counts for its shape alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct LockTotals {
+    /// The parked address, or the futex; 0: nobody's slot.
+    pub lock: u64,
+    /// A [`crate::Shape`] number.
+    pub shape: u32,
+    /// Always 0.
+    pub _pad: u32,
+    /// Its waits.
+    pub totals: ShapeTotals,
+}
+
+/// The slot of a lock.
+#[must_use]
+#[inline(always)]
+pub const fn lock_slot(lock: u64) -> u32 {
+    // The high bits of a product with 2^64 / golden ratio: locks lie at multiples of 8 or 16.
+    (lock.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 55) as u32 & (LOCK_SLOTS - 1)
+}
+
+plain_data!(ShapeTotals = 32, LockTotals = 48, SyscallTotals = 64);

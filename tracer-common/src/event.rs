@@ -4,7 +4,7 @@ use crate::{FutexIdentity, plain_data};
 
 /// A finished wait: [`WaitEvent`].
 pub const EVENT_WAIT: u32 = 1;
-/// A thread of the target was born: [`ThreadEvent`].
+/// A thread of the target, or a process with its first thread, was born: [`ThreadEvent`].
 pub const EVENT_THREAD_NEW: u32 = 2;
 /// A thread of the target is exiting: [`ThreadEvent`].
 pub const EVENT_THREAD_EXIT: u32 = 3;
@@ -15,6 +15,9 @@ pub const EVENT_STACK: u32 = 5;
 
 /// A waiter's native stack: [`crate::stack::NativeEvent`].
 pub const EVENT_NATIVE: u32 = 6;
+
+/// A long run of yields of one thread for one lock: [`SpinEvent`].
+pub const EVENT_SPIN: u32 = 7;
 
 /// The wait was under way when the recording began: its start is the recording's.
 pub const WAIT_CLIPPED_START: u32 = 1 << 0;
@@ -116,6 +119,32 @@ impl WaitEvent {
     }
 }
 
+/// A run of yields for one lock that took long enough to be told by itself. What is told here is in
+/// no [`crate::SpinTotals`].
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::Immutable))]
+#[repr(C)]
+pub struct SpinEvent {
+    /// [`EVENT_SPIN`].
+    pub event: u32,
+    /// Who yielded, as the host numbers it.
+    pub tid: u32,
+    /// Switch-out of the first yield, in `CLOCK_MONOTONIC` nanoseconds.
+    pub start_ns: u64,
+    /// When something else followed.
+    pub end_ns: u64,
+    /// Nanoseconds off the CPU between them.
+    pub yielded_ns: u64,
+    /// Yields that gave the CPU away.
+    pub yields: u64,
+    /// The lock.
+    pub lock: u64,
+    /// As [`FutexIdentity::object_type`]; 0 if it could not be read.
+    pub object_type: u64,
+    /// Python stack at the first of the yields: an id, or a [`crate::NoStack`] number.
+    pub stack: u64,
+}
+
 /// A change in the life of a thread.
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::Immutable))]
@@ -129,6 +158,14 @@ pub struct ThreadEvent {
     pub time_ns: u64,
     /// The thread's kernel name (comm), NUL padded.
     pub comm: [u8; 16],
+    /// In a recording of several processes: the thread's process. Else 0.
+    pub tgid: u32,
+    /// Likewise: see [`crate::ProcessState::number`], for an exec that of the new memory.
+    pub number: u32,
+    /// A process that is born: the one that forked it. Else 0.
+    pub parent: u32,
+    /// Always 0.
+    pub _pad: u32,
 }
 
-plain_data!(WaitEvent = 184, ThreadEvent = 32);
+plain_data!(WaitEvent = 184, SpinEvent = 64, ThreadEvent = 48);

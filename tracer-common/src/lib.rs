@@ -8,6 +8,7 @@
 pub mod config;
 pub mod counter;
 pub mod event;
+pub mod process;
 pub mod sample;
 pub mod shape;
 pub mod stack;
@@ -15,11 +16,12 @@ pub mod thread;
 pub mod uprobe;
 
 pub use config::{InterpreterConfig, MAX_GILS};
-pub use counter::{DropReason, ShapeTotals, Stat, SyscallTotals};
+pub use counter::{DropReason, LockTotals, ShapeTotals, Stat, SyscallTotals};
 pub use event::{
-    EVENT_EXEC, EVENT_NATIVE, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW, EVENT_WAIT,
-    SUBJECTS, WaitEvent,
+    EVENT_EXEC, EVENT_NATIVE, EVENT_SPIN, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW,
+    EVENT_WAIT, SUBJECTS, SpinEvent, WaitEvent,
 };
+pub use process::ProcessState;
 pub use sample::{LockSamples, SampleTotals, SpinCode};
 pub use shape::{FutexIdentity, Shape};
 pub use stack::{

@@ -76,10 +76,15 @@ pub struct FutexIdentity {
     /// ([`Shape::Semaphore`]); else 0.
     pub object: u64,
     /// What the lock itself says of its owner, as it says it: a thread id for [`Shape::Mutex`], for
-    /// the others the word behind the lock, which is a `pthread_self()` if the lock is an `RLock`. 0:
-    /// nobody, or not read.
+    /// the others the word behind the lock, which is a `pthread_self()` if the lock is an `RLock`. For
+    /// an event (parked on without an argument) the word [`STOP_EVENT_TO_REQUESTER`] bytes behind it,
+    /// which is the waiter's own `PyThreadState` if it stops the world. 0: nobody, or not read.
     pub owner: u64,
 }
+
+/// From `stop_event` to `requester` in `struct _stoptheworld_state`; the struct begins with its mutex,
+/// 4 bytes before the event (`Include/internal/pycore_interp_structs.h`).
+pub const STOP_EVENT_TO_REQUESTER: u64 = 12;
 
 /// The garbage collector was at work.
 pub const MARK_COLLECTING: u32 = 1 << 0;

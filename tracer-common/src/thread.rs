@@ -110,6 +110,10 @@ pub struct ThreadState {
     pub why: u32,
     /// Who woke the thread by a futex wake on its futex; 0 = somebody or something else.
     pub waker_tid: u32,
+    /// In a recording of several processes: the thread's process. Else 0.
+    pub tgid: u32,
+    /// Always 0.
+    pub _pad: u32,
     /// What the blocked wait under way waits for.
     pub current: FutexIdentity,
     /// The wait that may still go on.
@@ -219,7 +223,7 @@ plain_data!(
     Spin = 136,
     SpinKey = 16,
     SyscallState = 32,
-    ThreadState = 464,
+    ThreadState = 472,
     InitialWait = 72,
     QuickState = 64,
     SpinSite = 72,

@@ -1,12 +1,13 @@
 //! Records into the ring buffer.
 
 use aya_ebpf::helpers::bpf_get_current_comm;
-use tracer_common::event::{ThreadEvent, WaitEvent};
-use tracer_common::{DropReason, EVENT_WAIT, NoStack, ThreadState};
+use tracer_common::event::{SpinEvent, ThreadEvent, WaitEvent};
+use tracer_common::thread::Spin;
+use tracer_common::{DropReason, EVENT_SPIN, EVENT_WAIT, NoStack, ThreadState};
 
-use crate::counters::{add_to_shape, lost};
+use crate::counters::{add_below, add_to_shape, lost};
 use crate::globals::{min_wait_ns, wake_bytes};
-use crate::maps::{BELOW, EVENTS, LOST};
+use crate::maps::{EVENTS, LOST};
 
 // include/uapi/linux/bpf.h
 const BPF_RB_NO_WAKEUP: u64 = 1;
@@ -29,7 +30,7 @@ fn wakeup() -> u64 {
 pub(crate) fn wait(tid: u32, state: &ThreadState, waker_tid: u32) {
     let chain = &state.chain;
     if chain.blocked_ns + chain.runq_ns < min_wait_ns() {
-        add_to_shape(&BELOW, chain);
+        add_below(chain);
         return;
     }
     let Some(mut entry) = EVENTS.reserve::<WaitEvent>(0) else {
@@ -70,6 +71,27 @@ pub(crate) fn wait(tid: u32, state: &ThreadState, waker_tid: u32) {
     entry.submit(wakeup());
 }
 
+/// A run of yields that has just ended; false if there is no room: then it belongs into the totals.
+#[inline(always)]
+pub(crate) fn spin(tid: u32, spin: &Spin, object_type: u64, now: u64) -> bool {
+    let Some(mut entry) = EVENTS.reserve::<SpinEvent>(0) else { return false };
+    let event = entry.as_mut_ptr();
+    // SAFETY: as above.
+    unsafe {
+        (*event).event = EVENT_SPIN;
+        (*event).tid = tid;
+        (*event).start_ns = spin.start_ns;
+        (*event).end_ns = now;
+        (*event).yielded_ns = spin.yielded_ns;
+        (*event).yields = spin.yields;
+        (*event).lock = spin.lock;
+        (*event).object_type = object_type;
+        (*event).stack = spin.stack;
+    }
+    entry.submit(wakeup());
+    true
+}
+
 /// A record of variable length; false if there is no room. User space should look soon: what the
 /// record speaks of must be read before it changes.
 #[inline(always)]
@@ -83,9 +105,18 @@ pub(crate) fn bulk(bytes: &[u8]) -> bool {
     EVENTS.output::<[u8]>(bytes, wakeup()).is_ok()
 }
 
+/// Of which process a thread is, in a recording of several; all 0 else.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Origin {
+    pub(crate) tgid: u32,
+    pub(crate) number: u32,
+    /// Who forked the process that is born.
+    pub(crate) parent: u32,
+}
+
 /// A change in the life of a thread. Rare, and user space should look soon.
 #[inline(always)]
-pub(crate) fn thread(kind: u32, tid: u32, time_ns: u64) {
+pub(crate) fn thread(kind: u32, tid: u32, time_ns: u64, origin: Origin) {
     let Some(mut entry) = EVENTS.reserve::<ThreadEvent>(0) else {
         lost(DropReason::RingFullThread);
         return;
@@ -97,6 +128,10 @@ pub(crate) fn thread(kind: u32, tid: u32, time_ns: u64) {
         (*event).tid = tid;
         (*event).time_ns = time_ns;
         (*event).comm = bpf_get_current_comm().unwrap_or([0; 16]);
+        (*event).tgid = origin.tgid;
+        (*event).number = origin.number;
+        (*event).parent = origin.parent;
+        (*event)._pad = 0;
     }
     entry.submit(BPF_RB_FORCE_WAKEUP);
 }

@@ -19,15 +19,17 @@ macro_rules! globals {
 }
 
 globals! {
-    /// The traced process (thread group), as the host numbers it.
+    /// The traced process (thread group), as the host numbers it; 0: those in `PROCESSES`.
     target_tgid, TARGET_TGID: u32 = 0;
+    /// 1 if the children of traced processes are traced as well (`--follow`).
+    follow_forks, FOLLOW_FORKS: u32 = 0;
     /// Waits below this many nanoseconds get no event of their own.
     min_wait_ns, MIN_WAIT_NS: u64 = 10_000;
     /// 1 if the system-call tracepoints are attached as well (`--hooks syscall`).
     syscall_hooks, SYSCALL_HOOKS: u32 = 0;
     /// Walks for a reason that can be very frequent are so far apart, per CPU and reason: at some
     /// microseconds each that is a few per cent of a CPU at most.
-    short_walk_every_ns, SHORT_WALK_EVERY_NS: u64 = 1_000_000;
+    short_walk_every_ns, SHORT_WALK_EVERY_NS: u64 = 4_000_000;
     /// 1 if the waiters' native stacks are wanted (`--native`).
     native_stacks, NATIVE_STACKS: u32 = 0;
     /// Bytes in the ring buffer from which the reader is woken at once.
@@ -44,6 +46,8 @@ globals! {
     task_thread_pid, TASK_THREAD_PID: u32 = 0;
     /// Offset of `numbers` in `struct pid`.
     pid_numbers, PID_NUMBERS: u32 = 0;
+    /// Offset of `level` in `struct pid`.
+    pid_level, PID_LEVEL: u32 = 0;
     /// Offset of `se.sum_exec_runtime` in `struct task_struct`.
     task_exec, TASK_EXEC: u32 = 0;
 }

@@ -4,11 +4,11 @@
 //! waiter's own stack and die with the wait.
 
 use tracer_common::config::MAX_GILS;
-use tracer_common::shape::MARK_COLLECTING;
+use tracer_common::shape::{MARK_COLLECTING, STOP_EVENT_TO_REQUESTER};
 use tracer_common::{DropReason, FutexIdentity, Shape};
 
 use crate::counters::lost;
-use crate::maps::INTERPRETER;
+use crate::process;
 use crate::registers::{Registers, SYS_FUTEX, SYS_FUTEX_WAIT, SYS_FUTEX_WAITV};
 use crate::user_memory::{three_words, two_words, word};
 
@@ -27,6 +27,8 @@ const FUTEX_CMP_REQUEUE_PI: u32 = 12;
 const FUTEX_LOCK_PI2: u32 = 13;
 const FUTEX_PRIVATE: u32 = 128;
 const FUTEX_COMMAND: u32 = 127;
+
+const PAGE_MASK: u64 = 4095;
 
 /// A parking-lot `wait_entry` is a local of `_PyParkingLot_Park` (`Python/parking_lot.c`), so its
 /// semaphore lies this close above the stack pointer at the system call.
@@ -104,6 +106,26 @@ pub(crate) fn wakes(waker: Registers, uaddr: u64) -> bool {
     }
 }
 
+/// True if both are in futex calls that other processes can take part in, on words that can be the
+/// same: memory that is shared may be at another address in each process, but at the same place in
+/// its page.
+#[inline(always)]
+pub(crate) fn wakes_elsewhere(waker: Registers, sleeper: Registers) -> bool {
+    if waker.syscall() != SYS_FUTEX || sleeper.syscall() != SYS_FUTEX {
+        return false;
+    }
+    let Some(wait) = wait_of(sleeper).filter(|wait| is_shared(wait.op)) else { return false };
+    let op = waker.argument::<1>() as u32;
+    let wakes = matches!(op & FUTEX_COMMAND, FUTEX_WAKE | FUTEX_WAKE_BITSET | FUTEX_WAKE_OP);
+    wakes && is_shared(op) && (wait.uaddr ^ waker.argument::<0>()) & PAGE_MASK == 0
+}
+
+/// True for a futex whose waiters and wakers can be of different processes.
+#[inline(always)]
+pub(crate) fn is_shared(op: u32) -> bool {
+    op & FUTEX_PRIVATE == 0
+}
+
 /// Fills in what `wait` waits for. The waiter is current, `sp` is its user stack pointer.
 #[inline(always)]
 pub(crate) fn identify(id: &mut FutexIdentity, wait: WaitArguments, sp: u64) {
@@ -123,7 +145,7 @@ pub(crate) fn identify(id: &mut FutexIdentity, wait: WaitArguments, sp: u64) {
         // `pthread_mutex_t`: `__lock`, `__count`, `__owner` (sysdeps/x86/nptl/bits/struct_mutex.h).
         id.owner = word(uaddr.wrapping_add(8)).unwrap_or(0) & u64::from(u32::MAX);
     }
-    let Some(interpreter) = INTERPRETER.get(0) else { return };
+    let Some(interpreter) = process::interpreter() else { return };
     if interpreter.valid == 0 {
         return;
     }
@@ -177,6 +199,12 @@ pub(crate) fn identify(id: &mut FutexIdentity, wait: WaitArguments, sp: u64) {
         // outside any object has neither, and there may be nothing before it.
         id.object_type = object_type;
         id.owner = owner;
+        if park_arg == 0 && interpreter.free_threaded != 0 {
+            // Who stops the world waits for an event that its own `PyThreadState *` stands near:
+            // `struct _stoptheworld_state { ...; PyEvent stop_event; Py_ssize_t thread_countdown;
+            // PyThreadState *requester; }` (Include/internal/pycore_interp_structs.h), 3.13 to 3.15.
+            id.owner = word(address.wrapping_add(STOP_EVENT_TO_REQUESTER)).unwrap_or(0);
+        }
     }
 }
 
@@ -185,7 +213,7 @@ pub(crate) fn identify(id: &mut FutexIdentity, wait: WaitArguments, sp: u64) {
 /// `threading.Lock`.
 #[inline(always)]
 pub(crate) fn object_type(address: u64) -> Option<u64> {
-    let interpreter = INTERPRETER.get(0)?;
+    let interpreter = process::interpreter()?;
     let mutex = if interpreter.free_threaded != 0 && address & 15 == 10 {
         10
     } else {

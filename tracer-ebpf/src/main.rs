@@ -23,6 +23,8 @@ mod native;
 #[cfg(target_arch = "bpf")]
 mod probes;
 #[cfg(target_arch = "bpf")]
+mod process;
+#[cfg(target_arch = "bpf")]
 mod pystack;
 #[cfg(target_arch = "bpf")]
 mod quick;

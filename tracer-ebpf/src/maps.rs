@@ -2,13 +2,14 @@
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, Queue, RingBuf};
+use tracer_common::counter::LOCK_SLOTS;
 use tracer_common::sample::SPIN_CODE_SLOTS;
 use tracer_common::thread::QUICK_SLOTS;
 use tracer_common::{
-    DropReason, InitialWait, InterpreterConfig, LockObject, LockSamples, QuickState, SampleTotals,
-    Shape, ShapeTotals, SpinCode, SpinKey, SpinSite, SpinTotals, StackConfig, Stat, SyscallTotals,
-    ThreadState, ThreadStateAddress,
+    DropReason, InitialWait, InterpreterConfig, LockObject, LockSamples, LockTotals, ProcessState,
+    QuickState, SampleTotals, Shape, ShapeTotals, SpinCode, SpinKey, SpinSite, SpinTotals,
+    StackConfig, Stat, SyscallTotals, ThreadState, ThreadStateAddress,
 };
 
 use crate::native::NativeScratch;
@@ -48,6 +49,16 @@ pub(crate) static INTERPRETER: Array<InterpreterConfig> = Array::with_max_entrie
 #[map]
 pub(crate) static STACK_CONFIG: Array<StackConfig> = Array::with_max_entries(1, 0);
 
+/// Process id -> what is known of it, in a recording of several processes (u). Written by user space
+/// for those found at the attach, and when an interpreter is found; by `lw_fork` for their children.
+#[map]
+pub(crate) static PROCESSES: HashMap<u32, ProcessState> = HashMap::with_max_entries(1, 0);
+
+/// Numbers for the memories of processes to come (u). Kept full by user space, which knows those that
+/// are in use.
+#[map]
+pub(crate) static NUMBERS: Queue<u32> = Queue::with_max_entries(1, 0);
+
 /// Thread id -> its `PyThreadState` (u). Written by user space at attach and now and then, and
 /// here for a thread that was born later.
 #[map]
@@ -71,7 +82,7 @@ pub(crate) static LOCK_OBJECTS: LruHashMap<u64, LockObject> =
 #[map]
 pub(crate) static STACKS_SENT: LruHashMap<u64, u32> = LruHashMap::with_max_entries(32768, 0);
 
-/// Return address of a `sched_yield` call -> the register that holds the lock there.
+/// Return address of a `sched_yield` call -> the register that holds the lock there (u).
 #[map]
 pub(crate) static SPIN_SITES: HashMap<u64, SpinSite> = HashMap::with_max_entries(256, 0);
 
@@ -93,10 +104,15 @@ pub(crate) static SAMPLES: PerCpuHashMap<u64, LockSamples> =
 #[map]
 pub(crate) static SAMPLED: PerCpuArray<SampleTotals> = PerCpuArray::with_max_entries(1, 0);
 
-/// Waits below the threshold, by shape.
+/// Waits below the threshold, by shape, but for those in `BELOW_LOCKS`.
 #[map]
 pub(crate) static BELOW: PerCpuArray<ShapeTotals> =
     PerCpuArray::with_max_entries(Shape::COUNT as u32, 0);
+
+/// The part of them that is of one lock, where the shape does not say what waiting for it means.
+#[map]
+pub(crate) static BELOW_LOCKS: PerCpuArray<LockTotals> =
+    PerCpuArray::with_max_entries(LOCK_SLOTS, 0);
 
 /// Waits whose event was lost, by shape.
 #[map]

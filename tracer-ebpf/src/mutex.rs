@@ -4,7 +4,8 @@
 use tracer_common::SpinSite;
 use tracer_common::thread::SPIN_REGISTERS;
 
-use crate::maps::{INTERPRETER, SPIN_SITES};
+use crate::maps::SPIN_SITES;
+use crate::process;
 use crate::user_memory::{byte, word};
 
 /// How often a register must have been found to hold the lock before it is believed.
@@ -21,7 +22,7 @@ pub(crate) fn register_at(ret: u64, stub: u64, registers: &[u64; SPIN_REGISTERS]
     if ret == 0 {
         return 0;
     }
-    let site = match SPIN_SITES.get_ptr_mut(ret) {
+    let site = match SPIN_SITES.get_ptr_mut(process::tag(ret)) {
         Some(site) => site,
         None => {
             add_site(ret, stub);
@@ -43,7 +44,7 @@ pub(crate) fn register_at(ret: u64, stub: u64, registers: &[u64; SPIN_REGISTERS]
 fn add_site(ret: u64, stub: u64) {
     let site = SpinSite { votes: [0; SPIN_REGISTERS], register: 0, looks: 0, stub };
     // A full table means more than 256 yield sites: their yields stay unattributed.
-    let _ = SPIN_SITES.insert(ret, &site, 0);
+    let _ = SPIN_SITES.insert(process::tag(ret), &site, 0);
 }
 
 /// Votes for the register whose value looks like a `PyMutex`, if only one value does.
@@ -93,7 +94,7 @@ pub(crate) extern "C" fn lw_is_mutex(address: u64) -> u64 {
 
 #[inline(always)]
 fn is_mutex(address: u64) -> Option<bool> {
-    let interpreter = INTERPRETER.get(0)?;
+    let interpreter = process::interpreter()?;
     if interpreter.valid == 0 || interpreter.free_threaded == 0 || interpreter.type_type == 0 {
         return None;
     }

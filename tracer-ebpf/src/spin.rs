@@ -5,14 +5,16 @@
 //! so it is learned per return address: the park that follows names the same lock, and where none
 //! follows only one register looks like it (`mutex`).
 
-use tracer_common::thread::{SPIN_REGISTERS, ThreadState};
+use tracer_common::thread::{SPIN_REGISTERS, Spin, ThreadState};
 use tracer_common::{DropReason, NoStack, SpinKey, SpinTotals, Stat};
 
 use crate::counters::{count, lost};
-use crate::globals::syscall_hooks;
+use crate::emit;
+use crate::globals::{min_wait_ns, syscall_hooks};
 use crate::identify::object_type;
 use crate::maps::{SPIN_SITES, SPINS};
 use crate::mutex::{register_at, vote};
+use crate::process;
 use crate::pystack::{self, Frequent};
 use crate::quick;
 use crate::registers::Registers;
@@ -21,6 +23,8 @@ use crate::user_memory::word;
 
 /// `include/uapi/linux/bpf.h`.
 const BPF_NOEXIST: u64 = 1;
+/// Runs of yields with less time off the CPU are only summed up.
+const TOLD_NS: u64 = 25_000;
 
 /// The current task is in `sched_yield`, and `quick` has not counted that. The same loop on the same
 /// lock only counts.
@@ -95,7 +99,7 @@ fn learn(state: &ThreadState, lock: u64) -> bool {
     if !held {
         return false;
     }
-    let Some(site) = SPIN_SITES.get_ptr_mut(spin.ret) else {
+    let Some(site) = SPIN_SITES.get_ptr_mut(process::tag(spin.ret)) else {
         return true; // the table of places is full
     };
     // SAFETY: a live map value; votes lost to a race only delay the learning.
@@ -119,7 +123,12 @@ pub(crate) fn flush(tid: u32, state: &mut ThreadState, now: u64, exec_ns: u64) {
         spin.yielded_ns = now.saturating_sub(spin.start_ns).saturating_sub(ran);
     }
     state.yield_switches += spin.yields;
-    let key = SpinKey { lock: spin.lock, stack: spin.stack };
+    if is_told(spin, now) && emit::spin(tid, spin, object_type(spin.lock).unwrap_or(0), now) {
+        spin.yields = 0;
+        spin.yielded_ns = 0;
+        return;
+    }
+    let key = SpinKey { lock: process::tag(spin.lock), stack: spin.stack };
     if spin.lock == 0 || !add(&key, spin.yields, spin.yielded_ns, spin.spin_ns) {
         count(Stat::YieldsUnattributed, spin.yields);
         count(Stat::YieldedUnattributedNs, spin.yielded_ns);
@@ -129,6 +138,16 @@ pub(crate) fn flush(tid: u32, state: &mut ThreadState, now: u64, exec_ns: u64) {
     spin.spin_ns = 0;
 }
 
+/// The run of yields gets a record of its own, by thread and time: it is as long as a wait, and there
+/// are not too many of them.
+#[inline(always)]
+fn is_told(spin: &Spin, now: u64) -> bool {
+    syscall_hooks() == 0
+        && spin.lock != 0
+        && spin.yielded_ns >= TOLD_NS.max(min_wait_ns())
+        && pystack::affordable(Frequent::LongYields, now)
+}
+
 #[inline(always)]
 fn add(key: &SpinKey, yields: u64, yielded_ns: u64, spin_ns: u64) -> bool {
     if add_to(key, yields, yielded_ns, spin_ns) {
@@ -136,7 +155,7 @@ fn add(key: &SpinKey, yields: u64, yielded_ns: u64, spin_ns: u64) -> bool {
     }
     // A program with ever new stacks fills the table: each lock keeps a place without one.
     let stackless = SpinKey { lock: key.lock, stack: NoStack::Limited as u64 };
-    let object_type = object_type(key.lock).unwrap_or(0);
+    let object_type = object_type(process::untag(key.lock)).unwrap_or(0);
     let totals = SpinTotals { yields, yielded_ns, spin_ns, object_type };
     if SPINS.insert(key, &totals, 0).is_ok() {
         let nothing = SpinTotals { yields: 0, yielded_ns: 0, spin_ns: 0, object_type };

@@ -5,8 +5,10 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 
 use crate::globals::{
-    namespace_level, pid_numbers, task_exec, task_pid, task_state, task_tgid, task_thread_pid,
+    namespace_level, pid_level, pid_numbers, task_exec, task_pid, task_state, task_tgid,
+    task_thread_pid,
 };
+use crate::process;
 
 /// A trusted task pointer: a `tp_btf` argument, or current.
 #[derive(Clone, Copy)]
@@ -43,6 +45,9 @@ impl Task {
     /// `native_thread_id` (`gettid()`, `Python/thread_pthread.h`).
     #[inline(always)]
     pub(crate) fn namespace_tid(self) -> u32 {
+        if process::several() {
+            return self.innermost_tid();
+        }
         if namespace_level() == 0 {
             return self.pid();
         }
@@ -52,6 +57,22 @@ impl Task {
         let pid: u64 = self.field(task_thread_pid());
         // SAFETY: the helper checks the address and faults softly.
         unsafe { bpf_probe_read_kernel((pid + numbers) as *const u32) }.unwrap_or(0)
+    }
+
+    /// The same where each process can have a namespace of its own: that in which the task was born
+    /// (`task_active_pid_ns`) is at `struct pid.level`.
+    #[inline(always)]
+    fn innermost_tid(self) -> u32 {
+        let pid: u64 = self.field(task_thread_pid());
+        let level = pid + u64::from(pid_level());
+        // SAFETY: the helper checks the address and faults softly.
+        let level = unsafe { bpf_probe_read_kernel(level as *const u32) }.unwrap_or(0);
+        if level == 0 {
+            return self.pid();
+        }
+        let number = pid + u64::from(pid_numbers()) + 16 * u64::from(level);
+        // SAFETY: as above.
+        unsafe { bpf_probe_read_kernel(number as *const u32) }.unwrap_or(0)
     }
 
     #[inline(always)]

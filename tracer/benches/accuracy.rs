@@ -41,9 +41,13 @@ struct Args {
     /// Waits shorter than this many microseconds have no record
     #[arg(long, default_value_t = 10)]
     min_wait: u64,
-    /// Write the tables into docs/accuracy.md: both, so it takes a while
-    #[arg(long, conflicts_with_all = ["family", "python", "workloads", "workload"])]
+    /// Write the rows into the tables of docs/accuracy.md. Without other options all of both tables, so
+    /// it takes a while; with them only what they choose
+    #[arg(long)]
     docs: bool,
+    /// So many threads wait in each truth program, instead of what it has by itself
+    #[arg(long)]
+    waiters: Option<u32>,
     /// Keep the traces in this folder, as FAMILY-PYTHON.lockwatt
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
@@ -57,7 +61,12 @@ struct Args {
 
 impl Args {
     fn how(&self) -> How {
-        How { hooks: self.hooks, min_wait: Ns(self.min_wait * 1000), keep: self.keep.clone() }
+        How {
+            hooks: self.hooks,
+            min_wait: Ns(self.min_wait * 1000),
+            waiters: self.waiters,
+            keep: self.keep.clone(),
+        }
     }
 
     fn interpreters(&self) -> Result<Vec<(&str, PathBuf)>> {
@@ -127,19 +136,29 @@ fn measure_workloads(args: &Args) -> Result<Vec<WorkloadRow>> {
     Ok(rows)
 }
 
-fn write_docs(truth: &str, workloads: &str) -> Result<()> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/accuracy.md");
-    let document = std::fs::read_to_string(&path).context("docs/accuracy.md")?;
-    let document = docs::replace(&document, "truth", truth)?;
-    let document = docs::replace(&document, "workloads", workloads)?;
-    std::fs::write(&path, document).context("docs/accuracy.md")
+impl Args {
+    /// Puts a table's rows into the document, if that is asked for.
+    fn write_docs(&self, name: &str, table: &str, whole: bool) -> Result<()> {
+        if !self.docs {
+            return Ok(());
+        }
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/accuracy.md");
+        let document = std::fs::read_to_string(&path).context("docs/accuracy.md")?;
+        let document = match whole {
+            true => docs::replace(&document, name, table)?,
+            false => docs::merge(&document, name, table)?,
+        };
+        std::fs::write(&path, document).context("docs/accuracy.md")
+    }
 }
 
 fn main() -> Result<()> {
     let args = <Args as clap::Parser>::parse();
     if args.workloads || !args.workload.is_empty() {
         let rows = measure_workloads(&args)?;
-        println!("{}", table::workloads(&rows));
+        let table = table::workloads(&rows);
+        println!("{table}");
+        args.write_docs("workloads", &table, args.workload.is_empty() && args.python.is_empty())?;
         let failed = rows.iter().filter(|row| row.outcome.is_err()).count();
         ensure!(failed == 0, "{failed} workloads were not measured");
         return Ok(());
@@ -147,10 +166,12 @@ fn main() -> Result<()> {
     let rows = measure_truth(&args)?;
     let truth = table::truth(&rows);
     println!("{truth}");
-    if args.docs {
+    let whole = args.family.is_empty() && args.python.is_empty();
+    args.write_docs("truth", &truth, whole)?;
+    if args.docs && whole {
         let workloads = table::workloads(&measure_workloads(&args)?);
         println!("{workloads}");
-        write_docs(&truth, &workloads)?;
+        args.write_docs("workloads", &workloads, true)?;
     }
     let blind: Vec<String> = rows.iter().filter_map(Row::saw_nothing).collect();
     ensure!(blind.is_empty(), "nothing to judge by:\n{}", blind.join("\n"));

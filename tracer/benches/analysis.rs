@@ -43,7 +43,7 @@ fn reading(criterion: &mut Criterion, trace: &[u8]) {
     group.bench_function("join and fold, one CPU", |bencher| {
         bencher.iter(|| {
             let mut fold = Fold::new(REPORT);
-            let read = reader(trace).read(|wait| fold.add(wait)).expect("a whole trace");
+            let read = reader(trace).read_all(|shown| fold.visit(shown)).expect("a whole trace");
             black_box(fold.finish(read))
         });
     });

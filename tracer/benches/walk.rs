@@ -27,11 +27,14 @@ struct Args {
     #[arg(long, value_delimiter = ',', default_values_t = [1, 15, 55, 115])]
     depth: Vec<u32>,
     /// Stretches with stacks and without, in turns
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Length of a stretch in milliseconds
     #[arg(long, default_value_t = 300)]
     stretch: u64,
+    /// Processes started anew for each depth: where memory lies differs, and with it the cost
+    #[arg(long, default_value_t = 5)]
+    processes: usize,
     /// Instead of hand-offs of a token, threads that do nothing but yield: their own walks, with
     /// warm caches
     #[arg(long)]
@@ -120,10 +123,14 @@ fn main() -> Result<()> {
     let args = <Args as clap::Parser>::parse();
     let _statistics = enable_stats(Stats::RunTime).context("the kernel's BPF statistics")?;
     println!(
-        "ns per walk beyond the program without walks; medians of {} pairs of {} ms",
-        args.rounds, args.stretch
+        "ns per walk beyond the program without walks; {} processes, \
+         of each the median of {} pairs of {} ms",
+        args.processes, args.rounds, args.stretch
     );
-    println!("{:8}{:>8}{:>10}{:>12}", "python", "depth", "ns/walk", "ns without");
+    println!(
+        "{:8}{:>8}{:>10}{:>10}{:>10}{:>12}",
+        "python", "depth", "lowest", "median", "highest", "ns without"
+    );
     for version in VERSIONS {
         let variable = format!("LOCKWATT_PYTHON_{}", version.replace('.', "_").to_uppercase());
         let Some(path) = std::env::var_os(&variable).map(PathBuf::from) else {
@@ -131,21 +138,33 @@ fn main() -> Result<()> {
             continue;
         };
         for &depth in &args.depth {
-            let load = Load::start(&path, depth, args.warm)?;
-            let pid = Pid(load.0.id());
-            let Detected::Interpreter(python) = detect(&Process::open(pid)?)? else {
-                anyhow::bail!("{version}: no CPython")
-            };
-            let mut namer = Namer::new(pid);
-            namer.set_interpreter(pid, Some((*python).clone()));
-            let mut settings = Settings::new(pid, Ns(0), Hooks::Sched);
-            settings.short_walk_every = Ns(1);
-            let mut attached = attach(&settings, &namer)?;
-            let (cost, base) = measure(&python, &mut attached, &args)?;
-            println!("{version:8}{depth:>8}{cost:>10.0}{base:>12.0}");
+            let (mut costs, mut bases) = (Vec::new(), Vec::new());
+            for _ in 0..args.processes {
+                let (cost, base) = of_process(&path, depth, &args).context(version)?;
+                costs.push(cost);
+                bases.push(base);
+            }
+            let (middle, base) = (median(&mut costs), median(&mut bases));
+            let (low, high) = (costs[0], costs[costs.len() - 1]);
+            println!("{version:8}{depth:>8}{low:>10.0}{middle:>10.0}{high:>10.0}{base:>12.0}");
         }
     }
     Ok(())
+}
+
+/// Nanoseconds per walk and the program's without walks, in a process of its own.
+fn of_process(path: &Path, depth: u32, args: &Args) -> Result<(f64, f64)> {
+    let load = Load::start(path, depth, args.warm)?;
+    let pid = Pid(load.0.id());
+    let Detected::Interpreter(python) = detect(&Process::open(pid)?)? else {
+        anyhow::bail!("no CPython")
+    };
+    let mut namer = Namer::new(pid);
+    namer.set_interpreter(pid, Some((*python).clone()));
+    let mut settings = Settings::new(pid, Ns(0), Hooks::Sched);
+    settings.short_walk_every = Ns(1);
+    let mut attached = attach(&settings, &namer)?;
+    measure(&python, &mut attached, args)
 }
 
 fn median(values: &mut [f64]) -> f64 {

@@ -29,6 +29,8 @@ newtype! {
     Address(u64);
     /// Index of a thread in a trace: ids are reused, indices are not.
     ThreadIndex(u32);
+    /// Index of a process in a trace: process ids are reused, indices are not.
+    ProcessIndex(u32);
     /// Index of a lock in a trace: addresses are reused, indices are not.
     LockIndex(u32);
     /// Index of a frame (function, file, line) in a trace.

@@ -269,3 +269,21 @@ fn a_document_is_changed_between_its_markers_only() {
     assert!(docs::replace("<!-- x: end -->\n<!-- x: begin -->\n", "x", "").is_err());
     assert!(docs::replace(&document.repeat(2), "x", "").is_err());
 }
+
+#[test]
+fn rows_are_replaced_and_the_others_stay() {
+    let table = |rows: &str| format!("| a | b | c |\n| --- | --- | --: |\n{rows}");
+    let document = format!(
+        "a\n<!-- x: begin -->\n{}<!-- x: end -->\nb\n",
+        table("| gil | 3.14 | 1 |\n| idle | 3.14 | 2 |\n| idle | 3.14t | 3 |\n")
+    );
+    let new = table("| idle | 3.15 | 5 |\n| idle | 3.14t | 4 |\n");
+    let merged = docs::merge(&document, "x", &new).unwrap();
+    let rows: Vec<_> = merged.lines().filter(|line| line.starts_with("| ")).collect();
+    let last = |row: &str| row.trim_end_matches([' ', '|']).chars().last().unwrap();
+    let lasts: String = rows.iter().skip(2).map(|row| last(row)).collect();
+    assert_eq!(lasts, "1254", "in order, builds without the GIL last: {merged}");
+    assert!(merged.starts_with("a\n") && merged.ends_with("b\n"));
+    let other = "| a | b | d |\n| --- | --- | --: |\n| idle | 3.15 | 1 |\n";
+    assert!(!docs::merge(&document, "x", other).unwrap().contains("gil"), "other columns");
+}

@@ -11,7 +11,9 @@ use tracer::render::folded::{self, Picture, Weight};
 use tracer::render::text::{By, View};
 use tracer::render::{flamegraph, json, text};
 use tracer::trace::TraceReader;
-use tracer::trace::records::{Class, ShapeSums, SideStack, SpinSums, Wait};
+use tracer::trace::records::{
+    BelowSums, Class, Kind, LockRecord, ShapeSums, SideStack, SpinSums, Wait, YieldRun,
+};
 use tracer::units::{LockIndex, Monotonic, Ns, StackIndex, ThreadIndex};
 
 const SIDES: [Side; 3] = [Side::Waiter, Side::Holder, Side::Both];
@@ -44,14 +46,19 @@ fn assert_sums_agree(content: &Content, summary: &Summary) {
     assert_eq!(locks.waits + rest.waits, totals.waits);
     let events: Ns = content.waits.iter().map(Wait::total).sum();
     let yielded: Ns = content.totals.spins.iter().map(|spin| spin.yielded).sum();
-    assert_eq!(locks.wait(), events + yielded);
+    let runs: Ns = content.yields.iter().map(|run| run.yielded).sum();
+    assert_eq!(locks.wait(), events + yielded + runs);
 
     let threads = sum(summary.threads.iter().map(|thread| &thread.sums));
-    assert_eq!(threads.wait(), events);
+    assert_eq!(threads.wait(), events + runs);
     let contention: Ns = summary.threads.iter().map(|thread| thread.contention).sum();
     let by_lock: Ns =
         summary.locks_of(Class::Contention).map(|lock| lock.sums.blocked + lock.sums.runq).sum();
-    assert_eq!(contention, by_lock);
+    let contended = |run: &&YieldRun| {
+        summary.locks_of(Class::Contention).any(|lock| lock.lock.index == run.lock)
+    };
+    let runs: Ns = content.yields.iter().filter(contended).map(|run| run.yielded).sum();
+    assert_eq!(contention, by_lock + runs);
 
     let met = content.waits.iter().filter(|wait| OtherSide::of(wait, false).thread.is_some());
     assert_eq!(sum(summary.pairs.iter().map(|pair| &pair.sums)).wait(), met.map(Wait::total).sum());
@@ -224,6 +231,8 @@ proptest! {
         waits in vec(any_wait(), 0..300),
         below in vec((0u32..12, 0u64..1_000, 0u64..100_000), 0..8),
         spins in vec((0u32..12, 0u64..1_000, 0u64..100_000), 0..8),
+        known in vec((0u32..12, 0u32..12, 0u64..2_000, 0u64..100_000), 0..8),
+        runs in vec((0u32..5, 0u32..9, 0u64..100_000, 0u64..19), 0..20),
     ) {
         let mut content = sample();
         content.totals.events = waits.len() as u64;
@@ -244,6 +253,28 @@ proptest! {
                 spin: None,
             })
             .collect();
+        // A file may say anything, also that a part is more than the whole.
+        content.totals.below_locks = known
+            .into_iter()
+            .map(|(lock, shape, waits, ns)| BelowSums {
+                lock: LockIndex(lock),
+                shape,
+                sums: ShapeSums { waits, blocked: Ns(ns), runq: Ns(ns), max: Ns(ns) },
+            })
+            .collect();
+        content.yields = runs
+            .into_iter()
+            .map(|(thread, lock, ns, stack)| YieldRun {
+                thread: ThreadIndex(thread),
+                lock: LockIndex(lock),
+                start: Monotonic(1_000_000_000_001),
+                end: Monotonic(1_000_000_100_000),
+                yielded: Ns(ns),
+                yields: ns / 1_000,
+                stack: SideStack::from_u64(stack).unwrap(),
+            })
+            .collect();
+        content.totals.yield_runs = content.yields.len() as u64;
         assert_sums_agree(&content, &summary(&content));
     }
 
@@ -306,24 +337,112 @@ fn times_near_the_limit_saturate() {
     let _ = (text::report(&summary, View::default()), json::report(&summary, None));
 }
 
-/// As [`summary`], on one thread and wait by wait.
-fn folded_one_by_one(content: &Content) -> Summary {
+#[test]
+fn short_waits_are_of_the_class_of_their_locks() {
+    let mut content = sample();
+    let parked = tracer_common::Shape::Parked as u32;
+    let whole = content.totals.below[&parked];
+    let before = summary(&content);
+    let lock = content.locks.iter().find(|lock| lock.class == Class::Contention).unwrap().clone();
+    content.totals.below_locks = vec![BelowSums {
+        lock: lock.index,
+        shape: parked,
+        sums: ShapeSums { waits: whole.waits - 1, ..whole },
+    }];
+    let after = summary(&content);
+    assert_eq!(after.totals.wait(), before.totals.wait());
+    let unclassified = after.below[&(Kind::Unclassified, Class::Unclassified)];
+    assert_eq!((unclassified.waits, unclassified.wait()), (1, Ns(0)));
+    assert_eq!(
+        after.below[&(lock.kind, lock.class)].waits
+            - before.below.get(&(lock.kind, lock.class)).map_or(0, |sums| sums.waits),
+        whole.waits - 1
+    );
+}
+
+#[test]
+fn lost_records_of_yields_are_counted() {
+    let mut content = sample();
+    content.totals.yield_runs = 3;
+    content.yields = vec![YieldRun::default()];
+    assert_eq!(summary(&content).completeness.lost["yield_runs_damaged"], 2);
+}
+
+/// As [`summary`], on one thread and one by one.
+fn folded_one_by_one(bytes: &[u8]) -> Summary {
     let mut fold = Fold::new(Want::default());
-    let bytes = content.write(usize::MAX);
-    let reader = TraceReader::from_read(bytes.as_slice()).unwrap();
-    let trace = reader.read(|wait| fold.add(wait)).unwrap();
+    let reader = TraceReader::from_read(bytes).unwrap();
+    let trace = reader.read_all(|visited| fold.visit(visited)).unwrap();
     fold.finish(trace)
+}
+
+/// The sample with more locks of pauses, each with waits, and with runs of yields for all locks.
+fn with_pauses_and_yields() -> Content {
+    let mut content = sample();
+    let pause = content.locks.iter().find(|lock| lock.kind == Kind::StopTheWorld).unwrap().clone();
+    for name in ["stop-the-world request", "stop-the-world (GC)", "stop-the-world request (GC)"] {
+        let index = LockIndex(u32::try_from(content.locks.len()).unwrap());
+        content.locks.push(LockRecord { index, name: name.to_owned(), ..pause.clone() });
+    }
+    for (n, wait) in (0u32..).zip(&mut content.waits) {
+        if n % 5 == 1 {
+            wait.lock = LockIndex([5, 7, 8, 9][(n / 5 % 4) as usize]);
+        }
+    }
+    let run = |(n, wait): (u32, &Wait)| YieldRun {
+        thread: wait.thread,
+        lock: LockIndex(n % 9),
+        start: wait.start,
+        end: wait.end,
+        yielded: wait.blocked,
+        yields: 200,
+        stack: wait.waiter_stack,
+    };
+    content.yields = (0..).zip(&content.waits).map(run).collect();
+    content.totals.yield_runs = content.yields.len() as u64;
+    content
 }
 
 #[test]
 fn all_cpus_come_to_the_same_as_one_by_one() {
-    let content = sample();
-    let whole = folded_one_by_one(&content);
-    for flush in [1, 7, 100, usize::MAX] {
-        let bytes = content.write(flush);
-        let parts = summarize(TraceReader::from_read(bytes.as_slice()).unwrap()).unwrap();
-        assert!(parts == whole, "flushed after every {flush} waits");
+    for content in [sample(), with_pauses_and_yields()] {
+        let whole = folded_one_by_one(&content.write(usize::MAX));
+        assert_sums_agree(&content, &whole);
+        for flush in [1, 7, 100, usize::MAX] {
+            let bytes = content.write(flush);
+            let parts = summarize(TraceReader::from_read(bytes.as_slice()).unwrap()).unwrap();
+            let alone = folded_one_by_one(&bytes);
+            assert!(parts == alone, "flushed after every {flush} waits");
+            assert!(parts == whole, "flushed after every {flush} waits");
+        }
     }
+}
+
+#[test]
+fn pauses_and_yields_are_added_up_on_all_cpus() {
+    let content = with_pauses_and_yields();
+    let all = summary(&content);
+    let requests = all.pauses.requesters.iter().map(|one| one.awaited).sum::<u64>();
+    let waits = content.waits.iter().filter(|wait| [7, 9].contains(&wait.lock.0)).count();
+    assert_eq!(requests, waits as u64);
+    assert!(all.pauses.requesters.iter().any(|one| one.threads > 0));
+    let runs = content.yields.iter().filter(|run| run.lock == LockIndex(4));
+    let yielded: Ns = runs.map(|run| run.yielded).sum();
+    let of_lock = |lock: &&tracer::analyze::LockSummary| lock.lock.index == LockIndex(4);
+    assert_eq!(all.locks.iter().find(of_lock).unwrap().sums.yielded, yielded);
+}
+
+#[test]
+fn a_lock_that_was_only_yielded_for_has_no_holds() {
+    let mut content = sample();
+    let lock = LockRecord { index: LockIndex(7), ..content.locks[0].clone() };
+    content.locks.push(lock);
+    let yields = YieldRun { lock: LockIndex(7), yields: 1, yielded: Ns(1), ..YieldRun::default() };
+    content.yields.push(yields);
+    let all = summary(&content);
+    let of_lock = |lock: &&tracer::analyze::LockSummary| lock.lock.index == LockIndex(7);
+    let lock = all.locks.iter().find(of_lock).unwrap();
+    assert_eq!((lock.sums.spins, &lock.holds), (1, &None));
 }
 
 /// A wait with ids that come together often, and times that overlap.
@@ -354,22 +473,31 @@ proptest! {
     #[test]
     fn random_waits_come_to_the_same_on_all_cpus(
         mut waits in vec(any_busy_wait(), 0..3_000),
+        yields in vec(any_busy_wait(), 0..1_000),
         flush in 1usize..1_000,
         cut in any::<Option<u16>>(),
     ) {
         waits.sort_by_key(|wait| wait.end);
-        let mut content = Content { waits, ..sample() };
+        let run = |(n, wait): (u64, &Wait)| YieldRun {
+            thread: wait.thread,
+            lock: wait.lock,
+            start: wait.start,
+            end: wait.end,
+            yielded: wait.blocked,
+            yields: n,
+            stack: wait.waiter_stack,
+        };
+        let yields: Vec<_> = (0..).zip(&yields).map(run).collect();
+        let mut content = Content { waits, yields, ..with_pauses_and_yields() };
         content.totals.events = content.waits.len() as u64;
+        content.totals.yield_runs = content.yields.len() as u64;
         let mut bytes = content.write(flush);
         if let Some(cut) = cut {
             // Damaged there, or cut off: the condition must be the same too.
             let at = 16 + usize::from(cut) % (bytes.len() - 16);
             bytes[at] ^= 0x40;
         }
-        let mut fold = Fold::new(Want::default());
-        let reader = TraceReader::from_read(bytes.as_slice()).unwrap();
-        let trace = reader.read(|wait| fold.add(wait)).unwrap();
-        let whole = fold.finish(trace);
+        let whole = folded_one_by_one(&bytes);
         let parts = summarize(TraceReader::from_read(bytes.as_slice()).unwrap()).unwrap();
         prop_assert!(parts == whole);
     }

@@ -12,9 +12,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use support::{Content, sample};
 use tracer::trace::format::{ChunkHeader, ChunkKind, HEADER_LEN, file_header, trailer};
-use tracer::trace::records::{FrameRecord, SideStack, StackRecord, Totals, Wait};
-use tracer::trace::{Chunk, Condition, ReadError, Trace, TraceReader, TraceWriter};
-use tracer::units::{FrameIndex, StackIndex};
+use tracer::trace::records::{FrameRecord, SideStack, StackRecord, Totals, Wait, YieldRun};
+use tracer::trace::{Chunk, Condition, ReadError, Trace, TraceReader, TraceWriter, Visited};
+use tracer::units::{FrameIndex, LockIndex, Monotonic, Ns, StackIndex, ThreadIndex};
 use tracer_common::WalkEnd;
 
 fn read(bytes: &[u8]) -> Result<(Trace, Vec<Wait>), ReadError> {
@@ -32,6 +32,7 @@ fn content(trace: Trace, waits: Vec<Wait>) -> (Content, Condition) {
         frames: trace.frames.into_values().collect(),
         stacks: trace.stacks.into_values().collect(),
         waits,
+        yields: vec![],
         held: trace.held,
         totals: trace.totals,
         end: trace.end.unwrap_or_default(),
@@ -273,6 +274,38 @@ fn frames_precede_stacks_however_many_there_are() {
     // What no reader would take is cut by the writer, and marked.
     let long = &trace.stacks[&StackIndex(stacks)];
     assert_eq!((long.frames.len(), long.end), (1_024, WalkEnd::Truncated as u32));
+}
+
+#[test]
+fn long_runs_of_yields_survive_and_are_shown_apart() {
+    let mut written = sample();
+    written.yields = (0..3u32)
+        .map(|n| YieldRun {
+            thread: ThreadIndex(n),
+            lock: LockIndex(n),
+            start: Monotonic(u64::from(n)),
+            end: Monotonic(u64::MAX - u64::from(n)),
+            yielded: Ns(70_000),
+            yields: 40,
+            stack: SideStack::Stack(StackIndex(n)),
+        })
+        .collect();
+    let bytes = written.write(100);
+    let (mut waits, mut runs, mut locks) = (0, Vec::new(), 0);
+    let reader = TraceReader::from_read(bytes.as_slice()).unwrap();
+    let trace = reader
+        .read_all(|visited| match visited {
+            Visited::Lock(_) if waits == 0 => locks += 1,
+            Visited::Lock(_) => panic!("a lock after waits"),
+            Visited::Wait(_) => waits += 1,
+            Visited::Yields(run) => runs.push(*run),
+        })
+        .unwrap();
+    assert_eq!((waits, locks), (written.waits.len(), written.locks.len()));
+    assert_eq!(runs, written.yields);
+    assert_eq!(trace.condition.yield_runs_read, 3);
+    // Who asks for waits gets waits.
+    assert_eq!(read(&bytes).unwrap().1.len(), waits);
 }
 
 proptest! {

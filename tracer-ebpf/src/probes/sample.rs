@@ -19,8 +19,9 @@ use tracer_common::{DropReason, LockSamples};
 use crate::counters::lost;
 use crate::globals::target_tgid;
 use crate::identify::object_type;
-use crate::maps::{SAMPLED, SAMPLES, SPIN_CODE, SPIN_SITES};
+use crate::maps::{SAMPLED, SAMPLES, SPIN_SITES};
 use crate::mutex::{lw_is_mutex, register_at};
+use crate::process;
 use crate::registers::{Registers, SYS_SCHED_YIELD};
 use crate::task::Task;
 use crate::user_memory::word;
@@ -55,7 +56,7 @@ fn sample() {
     totals.ticks += 1;
     // SAFETY: a helper without arguments.
     let current = Task(unsafe { bpf_get_current_task_btf() }.cast());
-    if current.tgid() != target_tgid() {
+    if !process::includes::<false>(target_tgid(), current) {
         return;
     }
     totals.target += 1;
@@ -97,7 +98,7 @@ fn in_user_mode(registers: Registers) -> Hit {
     let ip = registers.ip();
     if let Some(ret) = word(registers.sp()) {
         // SAFETY: the value is read at once, and its register is written as a whole.
-        if let Some(site) = unsafe { SPIN_SITES.get(ret) } {
+        if let Some(site) = unsafe { SPIN_SITES.get(process::tag(ret)) } {
             // Elsewhere an old return address may be left in what another function does not use.
             if ip.wrapping_sub(site.stub.wrapping_sub(STUB_BEFORE)) < STUB_BYTES {
                 return spinning(registers, site.register as u32);
@@ -105,11 +106,11 @@ fn in_user_mode(registers: Registers) -> Hit {
         }
     }
     for slot in 0..SPIN_CODE_SLOTS {
-        let Some(code) = SPIN_CODE.get(slot) else { break };
+        let Some(code) = process::spin_code(slot) else { break };
         if ip.wrapping_sub(code.start) < code.end.wrapping_sub(code.start) {
             let lock = registers.callee_saved(code.register as u32);
             // In its first and last instructions the register is still, or again, the caller's.
-            let sure = SAMPLES.get_ptr(lock).is_some() || lw_is_mutex(lock) != 0;
+            let sure = SAMPLES.get_ptr(process::tag(lock)).is_some() || lw_is_mutex(lock) != 0;
             return if sure { Hit::Spinning(lock) } else { Hit::Ambiguous };
         }
     }
@@ -127,11 +128,12 @@ fn spinning(registers: Registers, register: u32) -> Hit {
 /// One more sample for a lock; false if there is no room for it.
 #[inline(always)]
 fn add(lock: u64) -> bool {
-    if let Some(sums) = SAMPLES.get_ptr_mut(lock) {
+    let key = process::tag(lock);
+    if let Some(sums) = SAMPLES.get_ptr_mut(key) {
         // SAFETY: a live per-CPU map value of this CPU, written by this program only.
         unsafe { (*sums).samples += 1 };
         return true;
     }
     let first = LockSamples { samples: 1, object_type: object_type(lock).unwrap_or(0) };
-    SAMPLES.insert(lock, &first, 0).is_ok()
+    SAMPLES.insert(key, &first, 0).is_ok()
 }

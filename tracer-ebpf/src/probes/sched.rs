@@ -20,6 +20,7 @@ use crate::counters::{count, lost};
 use crate::globals::{min_wait_ns, syscall_hooks, target_tgid};
 use crate::identify::{self, WaitArguments};
 use crate::maps::{INITIAL, THREADS};
+use crate::process;
 use crate::pystack::{self, Frequent};
 use crate::registers::{Registers, SYS_SCHED_YIELD};
 use crate::task::{Task, now};
@@ -34,38 +35,55 @@ const TASK_DEAD: u32 = 0x80;
 /// Default form: futex arguments from the saved registers of the task switched out.
 /// Needs `bpf_task_pt_regs` (5.15) and the tracepoint's `prev_state` (5.18).
 #[btf_tracepoint(function = "sched_switch")]
+#[inline(always)]
 fn lw_switch(ctx: BtfTracePointContext) -> i32 {
-    switch::<true>(&ctx)
+    switch::<true, true>(&ctx)
 }
 
 /// System-call form, for kernels without those: arguments from `sys_enter`, the state from the
 /// task itself.
 #[btf_tracepoint(function = "sched_switch")]
 fn lw_switch_sys(ctx: BtfTracePointContext) -> i32 {
-    switch::<false>(&ctx)
+    switch::<false, false>(&ctx)
 }
 
 /// Who wakes whom, and since when the woken thread could run.
 #[btf_tracepoint(function = "sched_waking")]
+#[inline(always)]
 fn lw_waking(ctx: BtfTracePointContext) -> i32 {
-    waking(Task(ctx.arg(0)));
+    waking::<true>(Task(ctx.arg(0)));
+    0
+}
+
+/// [`lw_switch`] of several processes.
+#[btf_tracepoint(function = "sched_switch")]
+#[inline(always)]
+fn lw_switch_all(ctx: BtfTracePointContext) -> i32 {
+    switch::<true, false>(&ctx)
+}
+
+/// [`lw_waking`] of several processes.
+#[btf_tracepoint(function = "sched_waking")]
+#[inline(always)]
+fn lw_waking_all(ctx: BtfTracePointContext) -> i32 {
+    waking::<false>(Task(ctx.arg(0)));
     0
 }
 
 #[inline(always)]
-fn switch<const REGISTERS: bool>(ctx: &BtfTracePointContext) -> i32 {
+fn switch<const REGISTERS: bool, const ONE: bool>(ctx: &BtfTracePointContext) -> i32 {
     let (prev, next) = (Task(ctx.arg(1)), Task(ctx.arg(2)));
     let target = target_tgid();
     let mut time = 0;
-    if prev.tgid() == target {
+    if process::includes::<ONE>(target, prev) {
         let preempted = ctx.arg::<u64>(0) & 0xff != 0;
         let state = if REGISTERS { ctx.arg(3) } else { prev.state() };
         if !(REGISTERS && syscall_hooks() == 0 && !preempted && state == 0 && yields(prev)) {
             time = now();
-            switch_out::<REGISTERS>(prev, preempted, state, time);
+            switch_out::<REGISTERS, ONE>(prev, preempted, state, time);
         }
     }
-    if next.tgid() == target {
+    if process::includes::<ONE>(target, next) {
         let tid = next.pid();
         // Only the end of a futex wait needs a look.
         let waited = !REGISTERS
@@ -110,7 +128,12 @@ fn thread_state(tid: u32) -> Option<&'static mut ThreadState> {
 }
 
 #[inline(always)]
-fn switch_out<const REGISTERS: bool>(prev: Task, preempted: bool, task_state: u32, now: u64) {
+fn switch_out<const REGISTERS: bool, const ONE: bool>(
+    prev: Task,
+    preempted: bool,
+    task_state: u32,
+    now: u64,
+) {
     if task_state & TASK_DEAD != 0 {
         return; // its last words were taken at exit, and user space may have removed its state
     }
@@ -143,7 +166,7 @@ fn switch_out<const REGISTERS: bool>(prev: Task, preempted: bool, task_state: u3
             spin::on_park(state, state.current.lock);
             spin::flush(tid, state, now, prev.exec_ns());
             episode::begin(tid, state, now);
-            own_stack(prev, state, wait.timed, now);
+            own_stack::<ONE>(prev, state, wait.timed, now);
             return;
         }
     }
@@ -154,15 +177,17 @@ fn switch_out<const REGISTERS: bool>(prev: Task, preempted: bool, task_state: u3
 /// The stacks that only the waiter itself can have walked, at its switch-out: its own where no waker
 /// will come by, and the GIL holder's.
 #[inline(always)]
-fn own_stack(prev: Task, state: &mut ThreadState, timed: bool, now: u64) {
+fn own_stack<const ONE: bool>(prev: Task, state: &mut ThreadState, timed: bool, now: u64) {
     let gil = state.current.shape == Shape::Gil as u32;
     let goes_on = state.chain.episodes != 0;
     // A GIL wait is timed, but mostly ends by a wake within its first slice.
     let woken = episode::just_woken(state, now);
-    let no_waker = goes_on || (timed && !gil) || woken;
+    // Its waker may be of another process, where this one's memory can't be read.
+    let shared = !ONE && process::several() && identify::is_shared(state.current.op);
+    let no_waker = goes_on || (timed && !gil) || woken || shared;
     if no_waker && state.waiter_stack < u64::from(NoStack::COUNT) {
         // Woken already, it will not wait for long.
-        if woken && !goes_on && !pystack::affordable(Frequent::ShortWait, now) {
+        if (woken || shared) && !goes_on && !pystack::affordable(Frequent::ShortWait, now) {
             state.waiter_stack = NoStack::Limited as u64;
             return;
         }
@@ -248,44 +273,48 @@ struct Sleeper {
 }
 
 #[inline(always)]
-fn waking(task: Task) {
+fn waking<const ONE: bool>(task: Task) {
     let target = target_tgid();
-    if task.tgid() != target {
+    if !process::includes::<ONE>(target, task) {
         return;
     }
     let tid = task.pid();
     // SAFETY: a helper without arguments.
     let current = Task(unsafe { bpf_get_current_task_btf() }.cast());
     // Wakings also come from timers and other interrupts; then current has nothing to do with it.
-    let waker = if current.tgid() == target && current.pid() != tid { current.pid() } else { 0 };
+    let traced = process::includes::<ONE>(target, current);
+    let waker = if traced && current.pid() != tid { current.pid() } else { 0 };
     let now = now();
     // Whoever is delayed here has just let go of a lock, and a storm of them grows calmer with each
     // hundred nanoseconds. So one cache line of the sleeper's must do if there are no stacks to walk.
     if let Some(slot) = quick::of(tid) {
         let sleeper = Sleeper { uaddr: slot.uaddr, out_ns: slot.out_ns, asleep: slot.asleep != 0 };
-        let woke = waker != 0 && wakes(task, current, &sleeper);
+        let woke = waker != 0 && wakes::<ONE>(task, current, &sleeper);
         slot.waker_tid = if woke { waker } else { 0 };
         slot.wake_ns = now;
         if woke {
-            stacks(task, current, &sleeper, now);
+            stacks::<ONE>(task, current, &sleeper, now);
         }
     } else if let Some(state) = thread_state(tid) {
         // Never switched since the beginning: it has been asleep since before us.
         let asleep = state.why == WHY_FUTEX || (state.why == WHY_RUNNING && state.out_ns == 0);
         let sleeper = Sleeper { uaddr: 0, out_ns: state.out_ns, asleep };
-        let woke = waker != 0 && wakes(task, current, &sleeper);
+        let woke = waker != 0 && wakes::<ONE>(task, current, &sleeper);
         state.waker_tid = if woke { waker } else { 0 };
         state.wake_ns = now;
         if woke {
-            stacks(task, current, &sleeper, now);
+            stacks::<ONE>(task, current, &sleeper, now);
         }
     }
 }
 
 /// Whether the current task, another thread of the target, wakes the sleeper by a futex call.
 #[inline(always)]
-fn wakes(task: Task, current: Task, sleeper: &Sleeper) -> bool {
+fn wakes<const ONE: bool>(task: Task, current: Task, sleeper: &Sleeper) -> bool {
     let waker = Registers::of(current.0);
+    if !process::same::<ONE>(task, current) {
+        return identify::wakes_elsewhere(waker, Registers::of(task.0));
+    }
     if sleeper.uaddr != 0 {
         return identify::wakes(waker, sleeper.uaddr);
     }
@@ -294,7 +323,7 @@ fn wakes(task: Task, current: Task, sleeper: &Sleeper) -> bool {
 
 /// The stacks of waiter and waker. What is not walked here is `limited` when the wait is sent.
 #[inline(always)]
-fn stacks(task: Task, current: Task, sleeper: &Sleeper, now: u64) {
+fn stacks<const ONE: bool>(task: Task, current: Task, sleeper: &Sleeper, now: u64) {
     let blocked = now.saturating_sub(sleeper.out_ns);
     if !sleeper.asleep {
         count(Stat::WokenBeforeSleep, 1);
@@ -312,8 +341,8 @@ fn stacks(task: Task, current: Task, sleeper: &Sleeper, now: u64) {
         return;
     }
     // Waiter and waker share an address space, and both stand still in the kernel: both stacks are
-    // walked here, once, with the time blocked known.
-    if state.waiter_stack < u64::from(NoStack::COUNT) {
+    // walked here, once, with the time blocked known. (If they do share it: `own_stack`.)
+    if state.waiter_stack < u64::from(NoStack::COUNT) && process::same::<ONE>(task, current) {
         state.waiter_stack = pystack::of_waiter(task, state, now);
         if blocked >= min_wait_ns() {
             state.native_stack = native::of_waiter(task, &state.current, now);

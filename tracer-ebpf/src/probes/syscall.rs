@@ -18,6 +18,7 @@ use crate::counters::syscalls;
 use crate::globals::target_tgid;
 use crate::identify::{is_wait, wait_of};
 use crate::maps::THREADS;
+use crate::process;
 use crate::registers::{
     Registers, SYS_FUTEX, SYS_FUTEX_WAIT, SYS_FUTEX_WAITV, SYS_FUTEX_WAKE, SYS_SCHED_YIELD,
 };
@@ -152,7 +153,7 @@ fn leave_futex(state: &mut ThreadState, result: i64) {
 #[inline(always)]
 fn current_state() -> Option<&'static mut ThreadState> {
     let id = bpf_get_current_pid_tgid();
-    if (id >> 32) as u32 != target_tgid() {
+    if !process::includes_process::<false>(target_tgid(), (id >> 32) as u32) {
         return None;
     }
     // A thread that the table lacks is counted at its next switch.

@@ -9,6 +9,7 @@ use tracer_common::stack::{NO_FIELD, code_check};
 use tracer_common::{StackConfig, WalkEnd};
 
 use super::scratch::{Walk, code_half_word, code_word, read_code, thread_word};
+use crate::process;
 use crate::user_memory::word;
 
 /// Slots of the cache, a power of two. It is part of the scratch, whose size the kernel limits to
@@ -16,10 +17,12 @@ use crate::user_memory::word;
 pub(super) const CODE_SLOTS: usize = 512;
 /// Without generations: answers are believed for up to 2^27 ns, 134 ms.
 const BELIEVED_NS_BITS: u32 = 27;
-/// GIL builds with generations: that one is believed for 1 ms.
+/// A generation is believed for 1 ms: it lies on a page that nobody else reads.
 const GENERATION_BELIEVED_NS: u64 = 1_000_000;
 /// An odd number of as good as random bits: 2^64 over the golden ratio.
 pub(super) const HASH_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Another one.
+const NUMBER_FACTOR: u64 = 0xd6e8_feb8_6659_fd93;
 
 /// A cached answer.
 #[repr(C)]
@@ -28,9 +31,12 @@ pub(super) struct CodeEntry {
     /// [`key`] of the code object, mixed with the generation; 0: empty.
     key: u64,
     base: u64,
-    /// See [`Code::check`].
+    /// [`Code::check`] above, the number of code units below.
     check: u64,
 }
+
+/// Lower half of a [`CodeEntry::check`].
+const UNITS: u64 = u32::MAX as u64;
 
 /// Before a walk of the thread in `walk`: which answers are still good?
 #[inline(always)]
@@ -41,24 +47,25 @@ pub(super) fn begin(config: &StackConfig, walk: *mut Walk, now: u64) {
         now >> BELIEVED_NS_BITS
     } else {
         let interpreter = thread_word(walk, config.thread_interpreter);
+        // A late look costs little: user space finds out that a code object is another, and an
+        // instruction outside of the thread's copy of it is looked up anew (`load`).
+        if known.interpreter == process::tag(interpreter) && now < known.believed_until_ns {
+            return;
+        }
         let at = |offset: u32| word(interpreter.wrapping_add(u64::from(offset)));
+        let codes = at(config.code_generation).unwrap_or(now);
         if config.tlbc_generation == NO_FIELD {
-            // Where instructions begin depends on the address alone, and user space finds out that
-            // the code object is another. So a late look costs a name at worst, and saves a read of
-            // a page that nobody else reads.
-            if known.interpreter == interpreter && now < known.believed_until_ns {
-                return;
-            }
-            at(config.code_generation).unwrap_or(now)
+            codes
         } else {
-            let codes = at(config.code_generation).unwrap_or(now);
             codes ^ at(config.tlbc_generation).unwrap_or(now) << 40
         }
     };
-    known.interpreter = thread_word(walk, config.thread_interpreter);
+    known.interpreter = process::tag(thread_word(walk, config.thread_interpreter));
     known.believed_until_ns = now + GENERATION_BELIEVED_NS;
-    // Spread over all bits, it can be mixed with a key: one comparison for both.
-    known.mixed = generation.wrapping_mul(HASH_FACTOR);
+    // Spread over all bits, it can be mixed with a key: one comparison for both. The same address is
+    // another code object in another process.
+    let memory = u64::from(process::number()).wrapping_mul(NUMBER_FACTOR);
+    known.mixed = (generation ^ memory).wrapping_mul(HASH_FACTOR);
 }
 
 /// What cached answers must have been given under to be believed.
@@ -69,7 +76,7 @@ pub(super) struct Generation {
     pub(super) mixed: u64,
     /// Whose it is.
     interpreter: u64,
-    /// Until then, where a late look does no harm.
+    /// Until then.
     believed_until_ns: u64,
 }
 
@@ -89,13 +96,14 @@ fn key(address: u64, tlbc: u32) -> u64 {
     address << 16 | u64::from(tlbc)
 }
 
-/// What is known of a code object and a thread's copy of its bytecode.
+/// What is known of a code object (its address) and a thread's copy of its bytecode (the index), in which
+/// a frame is at `instruction`.
 #[inline(always)]
 pub(super) fn load(
     config: &StackConfig,
     walk: *mut Walk,
-    address: u64,
-    tlbc: u32,
+    (address, tlbc): (u64, u32),
+    instruction: u64,
     generation: u64,
 ) -> Result<Code, WalkEnd> {
     let key = key(address, tlbc);
@@ -107,12 +115,15 @@ pub(super) fn load(
         let codes = (&raw mut (*walk).codes).cast::<CodeEntry>();
         (&mut *codes.add(slot), walk)
     };
-    if entry.key != key ^ generation {
+    // An instruction elsewhere than in the copy known says that there is another by now.
+    if entry.key != key ^ generation
+        || tlbc != 0 && instruction.wrapping_sub(entry.base) >> 1 >= entry.check & UNITS
+    {
         entry.key = 0;
         fill(config, walk, entry, address, tlbc)?;
         entry.key = key ^ generation;
     }
-    Ok(Code { base: entry.base, check: entry.check })
+    Ok(Code { base: entry.base, check: entry.check & !UNITS })
 }
 
 #[inline(always)]
@@ -135,7 +146,9 @@ fn fill(
     }
     let qualname = code_word(walk, config.code_qualname);
     let check = code_check(qualname, code_half_word(walk, config.code_first_line));
-    entry.check = u64::from(check) << 32;
+    // `ob_size` follows the header: code units (`PyVarObject`, `Include/cpython/code.h`).
+    let units = code_word(walk, config.ob_type.wrapping_add(8)) & UNITS;
+    entry.check = u64::from(check) << 32 | units;
     entry.base = address.wrapping_add(u64::from(config.code_adaptive));
     // struct _PyCodeArray { Py_ssize_t size; char *entries[]; }: entry 0 is the code object's own
     // bytecode (`Include/cpython/code.h`).

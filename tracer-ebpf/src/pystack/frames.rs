@@ -4,14 +4,23 @@ use tracer_common::stack::{MAX_FRAMES, NO_FRAME_FIELD};
 use tracer_common::{NoStack, StackConfig, WalkEnd};
 
 use super::code::{Code, HASH_FACTOR};
-use super::scratch::{Walk, frame_byte, frame_half_word, frame_word, has_frame, load_frame};
+use super::scratch::{
+    FRAME_BYTES, Walk, code_word, frame_byte, frame_half_word, frame_word, has_frame, load_frame,
+    read_values,
+};
 use super::{code, prepare};
+use crate::process;
 
 /// Frames looked at, shims among them, before the walk is given up.
 const MAX_STEPS: usize = 136;
 /// User addresses are below this (47 bits), and the first page is never mapped.
 const USER_END: u64 = 1 << 47;
 const FIRST_PAGE: u64 = 4096;
+/// A frame inside the thread state is the one below all others (`_PyThreadStateImpl.base_frame`,
+/// 3.15, `Include/internal/pycore_tstate.h`), which nobody runs: not worth a look at its page.
+const THREAD_STATE_BYTES: u64 = 1024;
+/// How far above the stack pointer a thread's C stack may go: what `ulimit -s` mostly is.
+const C_STACK_BYTES: u64 = 8 << 20;
 /// Tag bits of a `_PyStackRef` (3.14 and later); code objects are aligned, so earlier versions have
 /// zeros there (`Include/internal/pycore_stackref.h`).
 const TAG_BITS: u64 = 3;
@@ -30,7 +39,8 @@ pub(super) extern "C" fn lw_frames(first: u64) -> u64 {
 #[inline(always)]
 fn walk(config: &StackConfig, walk: *mut Walk, first: u64) -> WalkEnd {
     let mut frame = first;
-    let mut hash = HASH_FACTOR;
+    // The same addresses mean other code in another process.
+    let mut hash = HASH_FACTOR ^ u64::from(process::number()) << 24;
     let mut end = WalkEnd::Truncated;
     // The count lives in the map, where the verifier doesn't know it: shims are not counted, and
     // to follow every count it could have at every step takes more than a million instructions.
@@ -38,8 +48,10 @@ fn walk(config: &StackConfig, walk: *mut Walk, first: u64) -> WalkEnd {
     unsafe { (*walk).event.frames = 0 };
     // SAFETY: as above.
     let generation = unsafe { (*walk).generation.mixed };
+    // SAFETY: as above.
+    let (thread, sp) = unsafe { ((*walk).thread_address, (*walk).user_sp) };
     for _ in 0..MAX_STEPS {
-        if frame == 0 {
+        if frame == 0 || frame.wrapping_sub(thread) < THREAD_STATE_BYTES {
             end = WalkEnd::Complete;
             break;
         }
@@ -47,9 +59,21 @@ fn walk(config: &StackConfig, walk: *mut Walk, first: u64) -> WalkEnd {
             end = WalkEnd::BadFrame;
             break;
         }
-        if !has_frame(walk, frame) && !load_frame(walk, frame) {
-            end = WalkEnd::FrameFault;
-            break;
+        if !has_frame(walk, frame) {
+            // Where C calls Python, an entry frame lies on the C stack (3.12 and later,
+            // `_PyEval_EvalFrameDefault`): it is looked at by itself, and the window stays.
+            if frame.wrapping_sub(sp) < C_STACK_BYTES
+                && read_values(walk, frame, FRAME_BYTES as u32)
+                && code_word(walk, u32::from(config.frame.owner)) as u8
+                    >= config.frame.first_shim_owner
+            {
+                frame = code_word(walk, u32::from(config.frame.previous));
+                continue;
+            }
+            if !load_frame(walk, frame) {
+                end = WalkEnd::FrameFault;
+                break;
+            }
         }
         let previous = frame_word(walk, frame, config.frame.previous);
         // Shims and interpreter entries are no Python code (`Include/internal/pycore_frame.h`,
@@ -67,13 +91,14 @@ fn walk(config: &StackConfig, walk: *mut Walk, first: u64) -> WalkEnd {
             } else {
                 frame_half_word(walk, frame, config.frame.tlbc_index)
             };
-            let Code { base, check } = match code::load(config, walk, address, tlbc, generation) {
-                Ok(code) => code,
-                Err(failed) => {
-                    end = failed;
-                    break;
-                }
-            };
+            let Code { base, check } =
+                match code::load(config, walk, (address, tlbc), instruction, generation) {
+                    Ok(code) => code,
+                    Err(failed) => {
+                        end = failed;
+                        break;
+                    }
+                };
             // `RawFrame::lasti` and `check`, as they lie in memory.
             let place = check | instruction.wrapping_sub(base) >> 1 & u64::from(u32::MAX);
             // SAFETY: this CPU's value; the index is masked to the array's length, and a frame is two

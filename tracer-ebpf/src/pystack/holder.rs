@@ -59,7 +59,10 @@ extern "C" fn lw_holder_stack(tid: u32, ns_tid: u32, gil: u64, now: u64) -> u64 
         return NoStack::NoFrames as u64;
     };
     // SAFETY: this CPU's value. What is in the window may be older than the holder's last move.
-    unsafe { (*walk).window_page = scratch::NO_PAGE };
+    unsafe {
+        (*walk).window_page = scratch::NO_PAGE;
+        (*walk).user_sp = 0; // its registers are elsewhere
+    }
     if !load_frame(walk, first) || !read_thread(walk, state) {
         return NoStack::Unreadable as u64;
     }

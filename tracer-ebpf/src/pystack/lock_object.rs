@@ -11,6 +11,7 @@ use tracer_common::{FutexIdentity, LockObject};
 use super::scratch::{code_word, frame_word, load_frame, read_values};
 use super::{prepare, thread};
 use crate::maps::LOCK_OBJECTS;
+use crate::process;
 use crate::task::Task;
 use crate::user_memory::{three_words, two_words, word};
 
@@ -20,6 +21,8 @@ const RETRY_NS: u64 = 1_000_000_000;
 const MAX_VALUES: u64 = 16;
 /// A function with more local variables is taken for garbage.
 const MAX_LOCALS: u32 = 1 << 16;
+/// Tag bits of a `_PyStackRef` (3.14 and later).
+const TAG_BITS: u64 = 3;
 const USER_END: u64 = 1 << 47;
 const FIRST_PAGE: u64 = 4096;
 
@@ -30,8 +33,9 @@ pub(crate) fn find_lock_object(task: Task, id: &mut FutexIdentity, now: u64) {
     let Ok((config, _)) = prepare() else { return };
     // The header ends with the type.
     let type_offset = u64::from(config.ob_type);
+    let key = process::tag(id.uaddr);
     // SAFETY: the value is copied at once; it is replaced as a whole.
-    let known = unsafe { LOCK_OBJECTS.get(id.uaddr) }.copied();
+    let known = unsafe { LOCK_OBJECTS.get(key) }.copied();
     if let Some(LockObject { object, retry_ns }) = known {
         if object == 0 && now < retry_ns || object != 0 && owns(id, object, type_offset) {
             return;
@@ -39,7 +43,7 @@ pub(crate) fn find_lock_object(task: Task, id: &mut FutexIdentity, now: u64) {
     }
     let object = lw_lock_object(task.pid(), task.namespace_tid(), id.uaddr, now);
     // Should this fail, it is looked for again.
-    let _ = LOCK_OBJECTS.insert(id.uaddr, &LockObject { object, retry_ns: now + RETRY_NS }, 0);
+    let _ = LOCK_OBJECTS.insert(key, &LockObject { object, retry_ns: now + RETRY_NS }, 0);
     if object != 0 {
         owns(id, object, type_offset);
     }
@@ -76,7 +80,7 @@ extern "C" fn lw_lock_object(tid: u32, ns_tid: u32, semaphore: u64, now: u64) ->
     if !load_frame(walk, frame) {
         return 0;
     }
-    let code = frame_word(walk, frame, config.frame.executable);
+    let code = frame_word(walk, frame, config.frame.executable) & !TAG_BITS;
     // `co_stacksize`, `co_firstlineno` and `co_nlocalsplus` are neighbours in all versions
     // (`Include/cpython/code.h`).
     let sizes = code.wrapping_add(u64::from(config.code_first_line)).wrapping_sub(4);
@@ -95,7 +99,7 @@ extern "C" fn lw_lock_object(tid: u32, ns_tid: u32, semaphore: u64, now: u64) ->
         if i >= count {
             break;
         }
-        let value = code_word(walk, 8 * i as u32);
+        let value = code_word(walk, 8 * i as u32) & !TAG_BITS;
         if !is_pointer(value) {
             continue;
         }

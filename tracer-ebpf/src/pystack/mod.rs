@@ -26,20 +26,22 @@ pub(crate) use thread::forget;
 use crate::counters::{count, lost};
 use crate::emit;
 use crate::globals::short_walk_every_ns;
-use crate::maps::{STACK_CONFIG, STACKS_SENT, WALK};
+use crate::maps::{STACKS_SENT, WALK};
+use crate::process;
+use crate::registers::Registers;
 use crate::task::Task;
 
 /// Native stacks are rarer than other frequent walks, 1,000 per second: 2 KiB each, and unwound one by one.
 const NATIVE_COPY_EVERY_NS: u64 = 1_000_000;
+/// In a storm of yields most runs are long. Those beyond 250 a second are in the totals.
+const LONG_YIELDS_EVERY_NS: u64 = 4_000_000;
 /// 50 a second do for naming futexes.
 const PLAIN_COPY_EVERY_NS: u64 = 20_000_000;
 /// So many of them at once.
 const SHORT_WALKS_BURST: u64 = 50;
-/// Short waits are this much rarer than runs of yields.
-const SHORT_WAITS_RARER: u64 = 5;
 /// A wait that was blocked for so long is walked. So is, of shorter ones, each with which their sum
 /// has grown by so much: a sample by time, in which a place has the share that it has of the waiting.
-const EARNS_WALK_NS: u64 = 2_000_000;
+const EARNS_WALK_NS: u64 = 4_000_000;
 /// What a wait counts beside the time that it was blocked: it will be in the run queue as well.
 const RUN_QUEUE_NS: u64 = 20_000;
 
@@ -47,7 +49,7 @@ const RUN_QUEUE_NS: u64 = 20_000;
 /// or a [`NoStack`] number. `task` is in the current address space.
 #[inline(always)]
 pub(crate) fn of_task(task: Task, now: u64) -> u64 {
-    lw_stack(task.pid(), task.namespace_tid(), now, 0)
+    lw_stack(task.pid(), task.namespace_tid(), now, 0, Registers::of(task.0).sp())
 }
 
 /// The same of a waiter; fills in its state's subjects, if what it waits for is told by them.
@@ -55,7 +57,8 @@ pub(crate) fn of_task(task: Task, now: u64) -> u64 {
 pub(crate) fn of_waiter(task: Task, state: &mut ThreadState, now: u64) -> u64 {
     const TOLD: [u32; 3] = [Shape::Gil as u32, Shape::GilHandoff as u32, Shape::Object as u32];
     let untold = !TOLD.contains(&state.current.shape);
-    let stack = lw_stack(task.pid(), task.namespace_tid(), now, u64::from(untold));
+    let sp = Registers::of(task.0).sp();
+    let stack = lw_stack(task.pid(), task.namespace_tid(), now, u64::from(untold), sp);
     if untold {
         if let Some(walk) = WALK.get_ptr(0) {
             // SAFETY: this CPU's value, which the call has just filled in.
@@ -70,7 +73,7 @@ pub(crate) fn of_waiter(task: Task, state: &mut ThreadState, now: u64) -> u64 {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn lw_stack(tid: u32, ns_tid: u32, now: u64, with_subjects: u64) -> u64 {
+extern "C" fn lw_stack(tid: u32, ns_tid: u32, now: u64, with_subjects: u64, sp: u64) -> u64 {
     let (config, walk) = match prepare() {
         Ok(ready) => ready,
         Err(why) => return why as u64,
@@ -85,7 +88,10 @@ extern "C" fn lw_stack(tid: u32, ns_tid: u32, now: u64, with_subjects: u64) -> u
         return NoStack::Unreadable as u64;
     };
     // SAFETY: this CPU's value. What is in the window is of an earlier walk.
-    unsafe { (*walk).window_page = scratch::NO_PAGE };
+    unsafe {
+        (*walk).window_page = scratch::NO_PAGE;
+        (*walk).user_sp = sp;
+    }
     if with_subjects != 0 {
         subjects::lw_subjects(frame);
     }
@@ -114,19 +120,21 @@ pub(crate) enum Frequent {
     Native = 2,
     /// The same, in order to learn what a futex is.
     Plain = 3,
+    /// No walk: a record of a long run of yields.
+    LongYields = 4,
 }
 
 impl Frequent {
-    pub(super) const COUNT: usize = 4;
+    pub(super) const COUNT: usize = 5;
 }
 
 /// Whether one more such walk may be made on this CPU now.
 #[inline(always)]
 pub(crate) fn affordable(why: Frequent, now: u64) -> bool {
     let cost_ns = match why {
-        Frequent::ShortWait => SHORT_WAITS_RARER * short_walk_every_ns(),
-        Frequent::Yields => short_walk_every_ns(),
+        Frequent::ShortWait | Frequent::Yields => short_walk_every_ns(),
         Frequent::Native => NATIVE_COPY_EVERY_NS,
+        Frequent::LongYields => LONG_YIELDS_EVERY_NS,
         Frequent::Plain => PLAIN_COPY_EVERY_NS,
     };
     let Some(walk) = WALK.get_ptr_mut(0) else { return false };
@@ -174,7 +182,7 @@ fn end(number: u64) -> WalkEnd {
 
 #[inline(always)]
 fn prepare() -> Result<(&'static StackConfig, *mut Walk), NoStack> {
-    let config = STACK_CONFIG.get(0).filter(|config| config.valid != 0);
+    let config = process::stack_config().filter(|config| config.valid != 0);
     let config = config.ok_or(NoStack::NoInterpreter)?;
     // One scratch for all programs: they run on `sched_switch` and `sched_waking`, both with
     // interrupts off, so none runs inside another.

@@ -35,6 +35,8 @@ pub(crate) struct Walk {
     pub(super) window_len: u64,
     /// Address of the thread state in `thread`.
     pub(super) thread_address: u64,
+    /// The thread's user stack pointer; 0: not known.
+    pub(super) user_sp: u64,
     /// What code-object answers must have been cached under to be believed.
     pub(super) generation: Generation,
     /// Frequent walks are paid for until then.

@@ -46,7 +46,8 @@ pub(crate) struct Verdict {
 /// the longest.
 pub(crate) fn judge(truth: &Truth, duration: u64, recorded: &[Seen]) -> Option<Verdict> {
     let between: Vec<&Seen> = recorded.iter().filter(|seen| overlaps(truth, seen)).collect();
-    let main = between.iter().max_by_key(|seen| seen.wait.total())?;
+    let slept = between.iter().filter(|seen| !seen.is_yields());
+    let main = slept.max_by_key(|seen| seen.wait.total())?;
     let time: u64 = between.iter().map(|seen| seen.wait.total().0).sum();
     let address = main.lock.address.to_string();
     let right = |known: &Option<String>| known.as_ref().map(|known| *known == address);
@@ -107,7 +108,7 @@ pub(crate) fn parts_fill(seen: &Seen) -> bool {
     let wait = &seen.wait;
     let Some(whole) = wait.end.0.checked_sub(wait.start.0) else { return false };
     match wait.blocked.0.checked_add(wait.runq.0) {
-        Some(parts) if wait.episodes <= 1 => parts == whole,
+        Some(parts) if wait.episodes == 1 => parts == whole,
         Some(parts) => parts <= whole,
         None => false,
     }

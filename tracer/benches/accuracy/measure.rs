@@ -74,7 +74,10 @@ pub(crate) fn measure(python: &Path, version: &str, family: &str, how: &How) -> 
 fn try_measure(python: &Path, version: &str, family: &str, how: &How) -> Result<Option<Score>> {
     let name = format!("{family}{SUFFIX}");
     // It must not begin before it is looked at.
-    let mut program = Program::start(python, FOLDER, &name, &["--wait", "60"])?;
+    let waiters = how.waiters.map(|n| n.to_string());
+    let mut arguments = vec!["--wait", "60"];
+    arguments.extend(waiters.iter().flat_map(|n| ["--waiters", n.as_str()]));
+    let mut program = Program::start(python, FOLDER, &name, &arguments)?;
     let greeting = program.line()?;
     let greeting: Greeting =
         serde_json::from_str(&greeting).with_context(|| format!("no greeting: {greeting:?}"))?;

@@ -5,9 +5,9 @@ use std::fs::File;
 
 use anyhow::Result;
 use tracer::analyze::{Fold, OtherSide, Summary};
-use tracer::trace::TraceReader;
-use tracer::trace::records::{LockRecord, Wait};
-use tracer::units::ThreadIndex;
+use tracer::trace::records::{LockRecord, SideStack, Wait, YieldRun};
+use tracer::trace::{TraceReader, Visited};
+use tracer::units::{Ns, ThreadIndex};
 
 /// One recorded wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,10 +16,17 @@ pub(crate) struct Seen {
     pub(crate) tid: u32,
     /// For what.
     pub(crate) lock: LockRecord,
-    /// Times and parts.
+    /// Times and parts. Those of a long run of yields have no blocked time, and no episode.
     pub(crate) wait: Wait,
     /// Who was in the way, if anybody was seen.
     pub(crate) holder_tid: Option<u32>,
+}
+
+impl Seen {
+    /// It is a long run of yields.
+    pub(crate) fn is_yields(&self) -> bool {
+        self.wait.episodes == 0
+    }
 }
 
 /// A whole recording.
@@ -37,9 +44,13 @@ pub(crate) struct Recording {
 /// If it can't be read.
 pub(crate) fn read(file: File) -> Result<Recording> {
     let (mut waits, mut fold) = (Vec::new(), Fold::default());
-    let trace = TraceReader::from_read(file)?.read(|wait| {
-        waits.push(*wait);
-        fold.add(wait);
+    let trace = TraceReader::from_read(file)?.read_all(|visited| {
+        match visited {
+            Visited::Wait(wait) => waits.push(*wait),
+            Visited::Yields(run) => waits.push(as_wait(run)),
+            Visited::Lock(_) => {}
+        }
+        fold.visit(visited);
     })?;
     let tid = |index: ThreadIndex| trace.threads.get(&index).map(|thread| thread.tid.0);
     let seen = waits.into_iter().filter_map(|wait| {
@@ -58,4 +69,23 @@ pub(crate) fn read(file: File) -> Result<Recording> {
         waits.sort_by_key(|seen| seen.wait.start);
     }
     Ok(Recording { waits: by_thread, summary: fold.finish(trace) })
+}
+
+/// Off the CPU, and able to run.
+fn as_wait(run: &YieldRun) -> Wait {
+    Wait {
+        thread: run.thread,
+        lock: run.lock,
+        start: run.start,
+        end: run.end,
+        blocked: Ns(0),
+        runq: run.yielded,
+        episodes: 0,
+        flags: 0,
+        waker: None,
+        waiter_stack: run.stack,
+        waker_stack: SideStack::default(),
+        holder: None,
+        holder_stack: SideStack::default(),
+    }
 }

@@ -90,7 +90,7 @@ pub(crate) fn percent(share: Share) -> String {
 }
 
 /// Cells missing at the end of a row are empty.
-fn markdown(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+pub(crate) fn markdown(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let head: Vec<String> = head.iter().map(|&cell| cell.to_owned()).collect();
     let rows: Vec<Vec<String>> = rows.collect();
     let widths: Vec<usize> = (0..head.len())

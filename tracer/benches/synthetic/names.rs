@@ -1,7 +1,9 @@
 //! Locks, threads, frames and stacks of a synthetic trace.
 
 use tracer::trace::records::{Class, FrameRecord, Kind, LockRecord, StackRecord, ThreadRecord};
-use tracer::units::{Address, FrameIndex, LockIndex, Monotonic, Ns, StackIndex, ThreadIndex, Tid};
+use tracer::units::{
+    Address, FrameIndex, LockIndex, Monotonic, Ns, ProcessIndex, StackIndex, ThreadIndex, Tid,
+};
 use tracer_common::Shape;
 
 use super::Plan;
@@ -56,6 +58,7 @@ impl Names {
         let thread = |n| ThreadRecord {
             index: ThreadIndex(n),
             tid: Tid(4_001 + n),
+            process: ProcessIndex(0),
             name: "python3.14t".to_owned(),
             python_name: Some(format!("worker-{n}")),
             born: Some(Monotonic(super::START)),

@@ -8,20 +8,22 @@ use std::thread::{self, ScopedJoinHandle};
 use crossbeam_channel::bounded;
 use tracer_common::Shape;
 
-use super::graph::{self, ChainGraph, FollowedChains, MAX_BLOCKED};
+use super::graph::{self, ChainGraph, Facts, FollowedChains, MAX_BLOCKED};
+use super::pauses::PauseFold;
+use super::processes::Homes;
 use super::quantile::Quantiles;
 use super::sampling::Sampling;
-use super::shard::{Finished, SHARDS, Shard, Split};
+use super::shard::{Batch, Finished, SHARDS, Shard, Split};
 use super::sides::{Crowded, OtherSide, SideSums, Want};
 use super::sites::{holders, waiters};
 use super::stacks::StackTable;
 use super::summary::{Completeness, LockSummary, Pair, Summary, ThreadSummary, rank};
 use super::sums::Sums;
-use crate::trace::records::{Class, Kind, LockRecord, ShapeSums, SideStack, UseSums, Wait};
-use crate::trace::{Part, ReadError, Trace, TraceReader};
+use crate::trace::records::{Class, Kind, LockRecord, ShapeSums, Totals, UseSums, Wait};
+use crate::trace::{Part, ReadError, Trace, TraceReader, Visited};
 use crate::units::{Address, LockIndex, Monotonic, Ns, ThreadIndex, Tid};
 
-/// Batches of waits that may wait for a shard.
+/// Batches that may wait for a shard.
 const BATCHES: usize = 2;
 
 /// Reads a whole trace and adds it up, in memory that depends on its locks, threads and stacks,
@@ -43,13 +45,11 @@ pub fn summarize_as<R: Read>(reader: TraceReader<R>, want: Want) -> Result<Summa
         let mut senders = Vec::new();
         let mut shards = Vec::new();
         for _ in 0..SHARDS {
-            let (sender, batches) = bounded::<Vec<Wait>>(BATCHES);
+            let (sender, batches) = bounded::<Batch>(BATCHES);
             senders.push(sender);
             shards.push(scope.spawn(move || {
                 let mut shard = Shard::new(want);
-                for batch in batches {
-                    batch.iter().for_each(|wait| shard.add(wait));
-                }
+                batches.iter().for_each(|batch| shard.take(&batch));
                 shard.finish()
             }));
         }
@@ -70,8 +70,10 @@ pub fn summarize_as<R: Read>(reader: TraceReader<R>, want: Want) -> Result<Summa
                 // A shard that is gone has panicked, which ends the scope too.
                 let _ = to_chains.send(followed.collect());
             }
-            for (sender, waits) in senders.iter().zip(split.shards) {
-                let _ = sender.send(waits);
+            for (sender, batch) in senders.iter().zip(split.shards) {
+                if !batch.is_empty() {
+                    let _ = sender.send(batch);
+                }
             }
         })?;
         drop((senders, to_chains));
@@ -86,13 +88,14 @@ fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// What is known of all waits together.
+/// What is known of all waits together, in the order of the file.
 #[derive(Debug, Default)]
 struct Ended {
     waits: u64,
     first: Option<Monotonic>,
     /// The wait under way at the end, of each thread that had one.
     blocked: BTreeMap<ThreadIndex, Wait>,
+    pauses: PauseFold,
 }
 
 impl Ended {
@@ -105,6 +108,10 @@ impl Ended {
                 self.blocked.insert(wait.thread, *wait);
             }
         }
+        split.locks.iter().for_each(|lock| self.pauses.lock(lock));
+        if self.pauses.has_locks() {
+            split.in_order().for_each(|wait| self.pauses.add(wait));
+        }
     }
 }
 
@@ -115,7 +122,6 @@ pub struct Fold {
     shards: Vec<Shard>,
     chains: ChainGraph,
     ended: Ended,
-    split: Split,
 }
 
 impl Default for Fold {
@@ -133,22 +139,24 @@ impl Fold {
             shards: (0..SHARDS).map(|_| Shard::new(want)).collect(),
             chains: ChainGraph::default(),
             ended: Ended::default(),
-            split: Split::default(),
         }
     }
 
-    /// Adds one wait.
-    pub fn add(&mut self, wait: &Wait) {
-        if self.want.graph && ChainGraph::follows(self.ended.waits) {
+    /// Adds what a reader shows.
+    pub fn visit(&mut self, visited: Visited<'_>) {
+        if let Visited::Wait(wait) = visited
+            && self.want.graph
+            && ChainGraph::follows(self.ended.waits)
+        {
             let other = OtherSide::of(wait, self.want.unverified);
             self.chains.add(self.ended.waits, wait, other);
         }
-        self.split.add(wait);
-        self.ended.take(&self.split);
-        for (shard, waits) in self.shards.iter_mut().zip(&mut self.split.shards) {
-            waits.drain(..).for_each(|wait| shard.add(&wait));
+        let mut split = Split::default();
+        split.add(visited);
+        self.ended.take(&split);
+        for (shard, batch) in self.shards.iter_mut().zip(&split.shards) {
+            shard.take(batch);
         }
-        self.split = Split::default();
     }
 
     /// Joins the sums with what the rest of the trace says.
@@ -169,13 +177,14 @@ struct Folded {
 }
 
 impl Folded {
-    fn finish(self, trace: Trace) -> Summary {
+    fn finish(self, mut trace: Trace) -> Summary {
+        let mut homes = Homes::take(&mut trace);
         let mut names = trace.locks;
         let (mut durations, mut queues, mut sides) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut crowded, mut left_out) = (Crowded::default(), 0);
+        let (mut crowded, mut locks_left_out) = (Crowded::default(), 0);
         for shard in self.shards {
             crowded += shard.sides.crowded();
-            left_out += shard.queues.left_out();
+            locks_left_out += shard.queues.left_out();
             for one in shard.locks {
                 durations.push((one.lock, one.durations));
                 queues.extend(one.queue.map(|queue| (one.lock, queue)));
@@ -198,11 +207,12 @@ impl Folded {
                 of_lock.merge(&durations); // the rest of several shards
             }
         }
-        let mut yielding: BTreeMap<(LockIndex, SideStack), Sums> = BTreeMap::new();
+        let mut yielding = sides.yielding;
         for spin in &trace.totals.spins {
             locks.entry(spin.lock).or_default().0 += Sums::from(spin);
             *yielding.entry((spin.lock, spin.stack)).or_default() += Sums::from(spin);
         }
+        let below = below(&trace.totals, &names);
         let mut uses: BTreeMap<LockIndex, Vec<UseSums>> = BTreeMap::new();
         let mut uses_elsewhere = Vec::new();
         for one in trace.totals.uses {
@@ -221,13 +231,27 @@ impl Folded {
             names.entry(lock).or_insert_with(|| lost_lock(lock));
         }
 
-        let blocked = &self.ended.blocked;
+        // After a fork the same address is another lock.
+        let thread_home = |thread| trace.threads.get(&thread).map(|record| record.process);
+        let alike = |thread, lock| {
+            homes.of_lock(lock).is_none_or(|of| thread_home(thread).is_none_or(|home| home == of))
+        };
         let (graph, mut holds) = if self.want.graph {
-            graph::join(self.chains, queues, left_out, blocked, &trace.held, &names, &stacks)
+            let parts = graph::Parts { chains: self.chains, queues, locks_left_out };
+            let facts = Facts {
+                blocked: &self.ended.blocked,
+                held: &trace.held,
+                takers: BTreeMap::new(),
+                locks: &names,
+                stacks: &stacks,
+                alike: &alike,
+            };
+            graph::join(parts, facts)
         } else {
             Default::default()
         };
-        let below = by_shape(&trace.totals.below);
+        let waits = cells.keys().filter_map(|&(thread, lock)| Some((lock, thread_home(thread)?)));
+        homes.count_sharers(waits);
         let lost = by_shape(&trace.totals.lost);
         let mut summary = Summary {
             duration: trace
@@ -283,6 +307,7 @@ impl Folded {
         });
         summary.locks = locks;
 
+        summary.processes = homes.summarize(&summary.threads, &summary.locks);
         let waits = |sums: &BTreeMap<_, Sums>| {
             sums.values().fold(0u64, |n, sums| n.saturating_add(sums.waits))
         };
@@ -290,6 +315,10 @@ impl Folded {
         let file = trace.condition;
         let mut losses = trace.totals.drops;
         losses.retain(|_, n| *n > 0);
+        let runs_lost = trace.totals.yield_runs.saturating_sub(file.yield_runs_read);
+        if runs_lost > 0 {
+            losses.insert("yield_runs_damaged".to_owned(), runs_lost);
+        }
         if file.waits_damaged > 0 {
             losses.insert("trace_damaged".to_owned(), file.waits_damaged);
         }
@@ -317,7 +346,9 @@ impl Folded {
         Summary {
             meta: trace.meta,
             end: trace.end,
+            homes,
             graph,
+            pauses: self.ended.pauses.finish(),
             stacks,
             cells,
             waiting: sides.waiting,
@@ -367,6 +398,37 @@ fn by_shape(sums: &BTreeMap<u32, ShapeSums>) -> BTreeMap<(Kind, Class), Sums> {
     out
 }
 
+/// Waits below the threshold: those of known locks are of these locks' kinds, the others of their
+/// shape's.
+fn below(
+    totals: &Totals,
+    names: &BTreeMap<LockIndex, LockRecord>,
+) -> BTreeMap<(Kind, Class), Sums> {
+    let mut rest = totals.below.clone();
+    let mut known = Vec::new();
+    for below in &totals.below_locks {
+        let Some(lock) = names.get(&below.lock) else { continue };
+        let Some(all) = rest.get_mut(&below.shape) else { continue };
+        // A part is never more than the whole, whatever a hostile file says.
+        let part = ShapeSums {
+            waits: below.sums.waits.min(all.waits),
+            blocked: below.sums.blocked.min(all.blocked),
+            runq: below.sums.runq.min(all.runq),
+            max: below.sums.max.min(all.max),
+        };
+        all.waits -= part.waits;
+        all.blocked = Ns(all.blocked.0 - part.blocked.0);
+        all.runq = Ns(all.runq.0 - part.runq.0);
+        known.push(((lock.kind, lock.class), Sums::from(&part)));
+    }
+    rest.retain(|_, sums| *sums != ShapeSums { max: sums.max, ..ShapeSums::default() });
+    let mut out = by_shape(&rest);
+    for (key, sums) in known {
+        *out.entry(key).or_default() += sums;
+    }
+    out
+}
+
 fn lost_lock(index: LockIndex) -> LockRecord {
     LockRecord {
         index,
@@ -395,6 +457,7 @@ fn threads(
         .map(|(&index, record)| {
             let thread = ThreadSummary {
                 index,
+                process: record.process,
                 tid: record.tid,
                 name: record
                     .python_name

@@ -6,6 +6,8 @@
 mod bounded;
 pub mod fold;
 pub mod graph;
+pub mod pauses;
+pub mod processes;
 pub mod quantile;
 pub mod sampling;
 mod shard;
@@ -18,6 +20,8 @@ mod tally;
 
 pub use fold::{Fold, summarize, summarize_as};
 pub use graph::Graph;
+pub use pauses::{Late, PauseSums, Pauses};
+pub use processes::{Homes, ProcessSummary};
 pub use quantile::Quantiles;
 pub use sampling::{Sampling, Spin, SpinSource};
 pub use sides::{Crowded, OtherSide, Source, Want};

@@ -10,8 +10,8 @@ use foldhash::fast::RandomState;
 use super::graph::{LockQueue, QueueRoom};
 use super::quantile::Quantiles;
 use super::sides::{OtherSide, SideRoom, SideSums, Want};
-use crate::trace::Part;
-use crate::trace::records::Wait;
+use crate::trace::records::{LockRecord, Wait, YieldRun};
+use crate::trace::{Part, Visited};
 use crate::units::{LockIndex, Monotonic};
 
 /// Stands for all locks, or all threads, that found no room.
@@ -54,7 +54,7 @@ pub(super) struct OfLock {
     pub(super) lock: LockIndex,
     pub(super) durations: Quantiles,
     pub(super) sides: SideSums,
-    /// None: there are too many locks, or it isn't wanted.
+    /// None: there are too many locks, or it isn't wanted, or nobody has waited for it.
     pub(super) queue: Option<Box<LockQueue>>,
 }
 
@@ -70,12 +70,26 @@ impl Shard {
         }
     }
 
-    /// Adds the next wait for one of its locks.
-    pub(super) fn add(&mut self, wait: &Wait) {
-        let place = match self.places.get(&wait.lock) {
+    /// Adds what the next chunk says of its locks.
+    pub(super) fn take(&mut self, batch: &Batch) {
+        batch.waits.iter().for_each(|wait| self.add(wait));
+        for run in &batch.yields {
+            let place = self.place(run.lock);
+            if let Some(lock) = self.locks.get_mut(place) {
+                lock.sides.add_yields(&mut self.sides, run);
+            }
+        }
+    }
+
+    fn place(&mut self, lock: LockIndex) -> usize {
+        match self.places.get(&lock) {
             Some(&place) => place,
-            None => self.new_lock(wait.lock),
-        };
+            None => self.new_lock(lock),
+        }
+    }
+
+    fn add(&mut self, wait: &Wait) {
+        let place = self.place(wait.lock);
         let Some(pending) = self.pending.get_mut(place) else { return };
         pending.waits.push(*wait);
         pending.seen += 1;
@@ -99,7 +113,7 @@ impl Shard {
                 lock,
                 durations: Quantiles::default(),
                 sides: SideSums::default(),
-                queue: self.queues.one_more().filter(|_| self.want.graph),
+                queue: None,
             });
         }
         place
@@ -125,6 +139,9 @@ impl OfLock {
         sides: &mut SideRoom,
         queues: &mut QueueRoom,
     ) {
+        if want.graph && self.durations.count() == 0 && !waits.is_empty() {
+            self.queue = queues.one_more();
+        }
         for wait in waits.iter() {
             self.durations.add(wait.total());
         }
@@ -146,12 +163,27 @@ pub(super) struct Finished {
     pub(super) queues: QueueRoom,
 }
 
-/// Waits by shard, and what of them is needed in their order.
+/// What a chunk says of the locks of one shard: it holds either waits or runs of yields.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    waits: Vec<Wait>,
+    yields: Vec<YieldRun>,
+}
+
+impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waits.is_empty() && self.yields.is_empty()
+    }
+}
+
+/// A chunk by shard, and what of it is needed in its order.
 #[derive(Debug, Default)]
 pub(super) struct Split {
-    pub(super) shards: [Vec<Wait>; SHARDS],
-    /// The shard of each, in the order of the file.
+    pub(super) shards: [Batch; SHARDS],
+    /// The shard of each wait, in the order of the file.
     pub(super) order: Vec<u8>,
+    /// Locks that later waits name.
+    pub(super) locks: Vec<LockRecord>,
     /// The earliest beginning.
     pub(super) first: Option<Monotonic>,
     /// Those that were not over when the recording was.
@@ -167,26 +199,43 @@ pub(super) fn shard_of(lock: LockIndex) -> u8 {
 impl Split {
     /// Its waits in the order of the file.
     pub(super) fn in_order(&self) -> impl Iterator<Item = &Wait> {
-        let mut shards = self.shards.each_ref().map(|waits| waits.iter());
+        let mut shards = self.shards.each_ref().map(|batch| batch.waits.iter());
         self.order.iter().filter_map(move |&shard| shards[usize::from(shard)].next())
+    }
+
+    fn wait(&mut self, wait: &Wait) {
+        let shard = shard_of(wait.lock);
+        self.shards[usize::from(shard)].waits.push(*wait);
+        self.order.push(shard);
+        if wait.flags & tracer_common::event::WAIT_CLIPPED_END != 0 {
+            self.unfinished.push(*wait);
+        }
     }
 }
 
 impl Part for Split {
     fn reserve(&mut self, waits: usize) {
         for shard in &mut self.shards {
-            shard.reserve(waits / SHARDS);
+            shard.waits.reserve(waits / SHARDS);
         }
         self.order.reserve(waits);
     }
 
-    fn add(&mut self, wait: &Wait) {
-        let shard = shard_of(wait.lock);
-        self.shards[usize::from(shard)].push(*wait);
-        self.order.push(shard);
-        self.first = Some(self.first.map_or(wait.start, |first| first.min(wait.start)));
-        if wait.flags & tracer_common::event::WAIT_CLIPPED_END != 0 {
-            self.unfinished.push(*wait);
-        }
+    fn add(&mut self, visited: Visited<'_>) {
+        let start = match visited {
+            Visited::Wait(wait) => {
+                self.wait(wait);
+                wait.start
+            }
+            Visited::Yields(run) => {
+                self.shards[usize::from(shard_of(run.lock))].yields.push(*run);
+                run.start
+            }
+            Visited::Lock(lock) => {
+                self.locks.push(lock.clone());
+                return;
+            }
+        };
+        self.first = Some(self.first.map_or(start, |first| first.min(start)));
     }
 }

@@ -8,8 +8,8 @@ use tracer_common::event::{WAIT_HOLDER_ENDED_EARLY, WAIT_HOLDER_MOVED};
 
 use super::shard::REST;
 use super::sums::Sums;
-use super::tally::{Room, Tally, WaitSums};
-use crate::trace::records::{SideStack, Wait};
+use super::tally::{Room, Tally, WaitSums, YieldSums};
+use crate::trace::records::{SideStack, Wait, YieldRun};
 use crate::units::{LockIndex, StackIndex, ThreadIndex};
 
 /// How the other side of a wait is known.
@@ -122,6 +122,9 @@ const MAX_WAITING: usize = 1 << 19;
 const MAX_HOLDING: usize = 1 << 19;
 const MAX_PAIRS: usize = 1 << 18;
 const MAX_LINKS: usize = 1 << 18;
+/// The same for runs of yields: by thread, and by stack.
+const MAX_YIELDERS: usize = 1 << 18;
+const MAX_YIELDING: usize = 1 << 18;
 
 /// The room that the tables of several locks share.
 #[derive(Debug)]
@@ -131,6 +134,8 @@ pub(super) struct SideRoom {
     holding: Room,
     pairs: Room,
     links: Room,
+    yielders: Room,
+    yielding: Room,
 }
 
 impl SideRoom {
@@ -142,6 +147,8 @@ impl SideRoom {
             holding: Room::new(MAX_HOLDING / shards),
             pairs: Room::new(MAX_PAIRS / shards),
             links: Room::new(MAX_LINKS / shards),
+            yielders: Room::new(MAX_YIELDERS / shards),
+            yielding: Room::new(MAX_YIELDING / shards),
         }
     }
 
@@ -152,6 +159,8 @@ impl SideRoom {
             holding: self.holding.crowded,
             pairs: self.pairs.crowded,
             links: self.links.crowded,
+            yielders: self.yielders.crowded,
+            yielding: self.yielding.crowded,
         }
     }
 }
@@ -168,19 +177,24 @@ pub(super) struct SideSums {
     holding: Tally<OtherSide, WaitSums>,
     pairs: Tally<(ThreadIndex, ThreadIndex, Source), WaitSums>,
     links: Tally<(Place, OtherSide), WaitSums>,
+    yielders: Tally<ThreadIndex, YieldSums>,
+    yielding: Tally<SideStack, YieldSums>,
 }
 
 /// [`SideSums`] of all locks, in order.
 #[derive(Debug, Default)]
 pub(super) struct SortedSides {
+    /// Runs of yields too.
     pub(super) cells: BTreeMap<(ThreadIndex, LockIndex), Sums>,
     pub(super) waiting: BTreeMap<Waiting, Sums>,
     pub(super) holding: BTreeMap<(LockIndex, OtherSide), Sums>,
     pub(super) pairs: BTreeMap<Met, Sums>,
     pub(super) links: BTreeMap<(Waiting, OtherSide), Sums>,
+    /// Runs of yields only.
+    pub(super) yielding: BTreeMap<(LockIndex, SideStack), Sums>,
 }
 
-/// Waits that found no room in a table under all that tells them apart.
+/// Waits, and runs of yields, that found no room in a table under all that tells them apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Crowded {
     /// By thread and lock: the thread is missing.
@@ -193,6 +207,10 @@ pub struct Crowded {
     pub pairs: u64,
     /// By all of that: both threads, then the stacks are missing.
     pub links: u64,
+    /// Runs of yields by thread and lock: the thread is missing.
+    pub yielders: u64,
+    /// Runs of yields by lock and stack: the stack is missing.
+    pub yielding: u64,
 }
 
 impl AddAssign for Crowded {
@@ -202,6 +220,8 @@ impl AddAssign for Crowded {
         self.holding += other.holding;
         self.pairs += other.pairs;
         self.links += other.links;
+        self.yielders += other.yielders;
+        self.yielding += other.yielding;
     }
 }
 
@@ -247,9 +267,17 @@ impl SideSums {
         }
     }
 
+    /// Adds a run of yields for the lock. It has a thread and no other side.
+    pub(super) fn add_yields(&mut self, room: &mut SideRoom, run: &YieldRun) {
+        let (sums, rest) = (YieldSums::of(run), ThreadIndex(REST));
+        self.yielders.add(&mut room.yielders, sums, run.thread, || rest, || rest);
+        self.yielding.add(&mut room.yielding, sums, run.stack, || REST_STACK, || REST_STACK);
+    }
+
     pub(super) fn sorted(locks: impl Iterator<Item = (LockIndex, Self)>) -> SortedSides {
         let (mut cells, mut waiting, mut holding) = (Vec::new(), Vec::new(), Vec::new());
         let (mut pairs, mut links) = (Vec::new(), Vec::new());
+        let (mut yielders, mut yielding) = (Vec::new(), Vec::new());
         for (lock, sides) in locks {
             let all = sides.cells.into_entries();
             cells.extend(all.map(|(thread, sums)| ((thread, lock), sums)));
@@ -265,19 +293,30 @@ impl SideSums {
             links.extend(
                 all.map(|(((thread, stack), other), sums)| (((thread, lock, stack), other), sums)),
             );
+            let all = sides.yielders.into_entries();
+            yielders.extend(all.map(|(thread, sums)| ((thread, lock), sums)));
+            let all = sides.yielding.into_entries();
+            yielding.extend(all.map(|(stack, sums)| ((lock, stack), sums)));
+        }
+        let mut cells = together(cells);
+        for (cell, sums) in together(yielders) {
+            *cells.entry(cell).or_default() += sums;
         }
         SortedSides {
-            cells: together(cells),
+            cells,
             waiting: together(waiting),
             holding: together(holding),
             pairs: together(pairs),
             links: together(links),
+            yielding: together(yielding),
         }
     }
 }
 
 /// In order. Locks that found no room have the same keys in several shards.
-fn together<K: Copy + Ord>(mut sums: Vec<(K, WaitSums)>) -> BTreeMap<K, Sums> {
+fn together<K: Copy + Ord, V: Copy + AddAssign + Into<Sums>>(
+    mut sums: Vec<(K, V)>,
+) -> BTreeMap<K, Sums> {
     sums.sort_unstable_by_key(|(key, _)| *key);
     sums.dedup_by(|later, first| {
         let same = later.0 == first.0;

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use tracer_common::NoStack;
 
 use super::graph::{Graph, LockHolds};
+use super::pauses::Pauses;
+use super::processes::{Homes, ProcessSummary};
 use super::quantile::Quantiles;
 use super::sampling::{Sampling, Spin, spin};
 use super::sides::{Crowded, OtherSide, Source, Waiting};
@@ -13,7 +15,7 @@ use super::stacks::{StackTable, is_loss};
 use super::sums::Sums;
 use crate::trace::Condition;
 use crate::trace::records::{Class, End, Kind, LockRecord, Meta, SideStack, UseSums};
-use crate::units::{LockIndex, Ns, ThreadIndex, Tid};
+use crate::units::{LockIndex, Ns, ProcessIndex, ThreadIndex, Tid};
 
 /// A whole trace, added up.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,11 +34,15 @@ pub struct Summary {
     pub by_kind: BTreeMap<Kind, Sums>,
     /// Locks: contention first, each class by time waited or spun, longest first.
     pub locks: Vec<LockSummary>,
+    /// Processes, by contention, longest first; at least one.
+    pub processes: Vec<ProcessSummary>,
+    /// Which lock is of which of them.
+    pub homes: Homes,
     /// Threads, by contention, longest first.
     pub threads: Vec<ThreadSummary>,
     /// Who waited for whom, by time waited, longest first.
     pub pairs: Vec<Pair>,
-    /// Waits with a record by thread and lock.
+    /// Waits with a record, and yields with one, by thread and lock.
     pub cells: BTreeMap<(ThreadIndex, LockIndex), Sums>,
     /// The same waits by thread, lock and the waiter's stack.
     pub waiting: BTreeMap<Waiting, Sums>,
@@ -46,9 +52,12 @@ pub struct Summary {
     pub links: BTreeMap<(Waiting, OtherSide), Sums>,
     /// Who waited for whom over time, and at the end.
     pub graph: Graph,
+    /// Who stopped the world, and who was late to stop.
+    pub pauses: Pauses,
     /// The stacks that they name.
     pub stacks: StackTable,
-    /// Yields tied to a lock, by lock and the stack that made them. They belong to no thread.
+    /// Yields tied to a lock, by lock and the stack that made them. Only those with a record belong to
+    /// a thread.
     pub yielding: BTreeMap<(LockIndex, SideStack), Sums>,
     /// Waits below the threshold, by kind and class. They belong to no lock and no thread.
     pub below: BTreeMap<(Kind, Class), Sums>,
@@ -111,6 +120,8 @@ impl LockSummary {
 pub struct ThreadSummary {
     /// Its number in the trace: ids are reused, this is not.
     pub index: ThreadIndex,
+    /// Its process.
+    pub process: ProcessIndex,
     /// Its id on the host; 0 if its record can't be read.
     pub tid: Tid,
     /// Its name in Python, or in the kernel if it has none there; `[thread lost]` if its record
@@ -118,7 +129,8 @@ pub struct ThreadSummary {
     pub name: String,
     /// Its name in the kernel.
     pub comm: String,
-    /// Its waits with a record. Yields are known by lock, not by thread, and not in here.
+    /// Its waits with a record, and its long runs of yields. Other yields are known by lock, not by
+    /// thread, and not in here.
     pub sums: Sums,
     /// The part of them that was contention.
     pub contention: Ns,
@@ -230,6 +242,12 @@ impl Completeness {
 }
 
 impl Summary {
+    /// There is more than one process.
+    #[must_use]
+    pub fn several(&self) -> bool {
+        self.homes.several()
+    }
+
     /// The sums of one class.
     #[must_use]
     pub fn class(&self, class: Class) -> Sums {

@@ -2,7 +2,7 @@
 
 use std::ops::AddAssign;
 
-use crate::trace::records::{LockSamples, ShapeSums, SpinSums, Wait};
+use crate::trace::records::{LockSamples, ShapeSums, SpinSums, Wait, YieldRun};
 use crate::units::Ns;
 
 /// Waits and yields added up.
@@ -71,6 +71,12 @@ impl From<&ShapeSums> for Sums {
             max: sums.max,
             ..Self::default()
         }
+    }
+}
+
+impl From<&YieldRun> for Sums {
+    fn from(run: &YieldRun) -> Self {
+        Self { yielded: run.yielded, spins: run.yields, ..Self::default() }
     }
 }
 

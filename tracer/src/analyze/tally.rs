@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use super::sums::Sums;
-use crate::trace::records::Wait;
+use crate::trace::records::{Wait, YieldRun};
 use crate::units::Ns;
 
 /// What waits with a record come to: a third of [`Sums`].
@@ -43,6 +43,32 @@ impl From<WaitSums> for Sums {
             max: Ns(sums.max),
             ..Self::default()
         }
+    }
+}
+
+/// What long runs of yields come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct YieldSums {
+    yields: u64,
+    yielded: u64,
+}
+
+impl YieldSums {
+    pub(super) fn of(run: &YieldRun) -> Self {
+        Self { yields: run.yields, yielded: run.yielded.0 }
+    }
+}
+
+impl AddAssign for YieldSums {
+    fn add_assign(&mut self, other: Self) {
+        self.yields = self.yields.saturating_add(other.yields);
+        self.yielded = self.yielded.saturating_add(other.yielded);
+    }
+}
+
+impl From<YieldSums> for Sums {
+    fn from(sums: YieldSums) -> Self {
+        Self { spins: sums.yields, yielded: Ns(sums.yielded), ..Self::default() }
     }
 }
 

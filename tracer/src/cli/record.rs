@@ -15,21 +15,27 @@ use crate::kernel::{self, Privileges};
 use crate::probe::{
     DEFAULT_RING_BYTES, DEFAULT_SAMPLE_HZ, Group, Groups, Hooks, MAX_SAMPLE_HZ, Settings, measure,
 };
-use crate::record::{Finished, Output, Session, StopWhen, attach};
+use crate::record::{Finished, Found, Output, Session, StopWhen, attach_all, look_at};
 use crate::render::escape;
 use crate::render::text::plural;
 use crate::target::{Launched, Process};
+use crate::trace::processes::Came;
 use crate::trace::records::{Meta, Options, Target};
 use crate::units::{Ns, Pid};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// The process to attach to
+    /// The process to attach to; can be given more than once
     #[arg(short, long, value_name = "PID", required_unless_present = "command")]
-    pid: Option<u32>,
+    pid: Vec<u32>,
 
-    /// End after this long (10s, 500ms, 2m); without it at Ctrl-C or at the target's end
+    /// Trace children too: those that the process has, and from their birth those that it forks
+    /// (multiprocessing, pre-fork servers, subprocesses), each with an interpreter of its own
+    #[arg(long)]
+    follow: bool,
+
+    /// End after this long (10s, 500ms, 2m); without it at Ctrl-C or at the end of all targets
     #[arg(short, long, value_name = "TIME", value_parser = parse)]
     duration: Option<Duration>,
 
@@ -91,6 +97,9 @@ EXAMPLES
   lockwatt record --native -p 4242               with the C functions above the Python ones
   lockwatt record --uprobes pthread -p 4242      with every use of libc's locks, at a price
   lockwatt record -- python3 app.py --port 80    a command, from its first instruction
+  lockwatt record --follow -p 4242               a pre-fork server's master with its workers
+  lockwatt record --follow -- python3 pool.py    a command and all that it forks
+  lockwatt record -p 4242 -p 4243                two processes in one trace
   lockwatt record -p 4242 -o - | ssh host 'cat > t.lockwatt'";
 
 fn buffer_kib(text: &str) -> Result<u32, String> {
@@ -114,8 +123,12 @@ pub(super) fn run(args: &Args) -> ExitCode {
             "--uprobes pthread and usdt would count the same acquisitions: give one of them";
         return fault::report(&Fault::Usage(words.to_owned()).into());
     }
-    match args.pid {
-        Some(pid) => match record_process(args, Pid(pid)) {
+    if several(args) && !args.uprobes.is_empty() {
+        let words = "--uprobes hooks one process: leave out --follow, and give one PID";
+        return fault::report(&Fault::Usage(words.to_owned()).into());
+    }
+    match args.pid.split_first() {
+        Some((&first, others)) => match record_processes(args, Pid(first), others) {
             Ok(()) => ExitCode::from(fault::DONE),
             Err(error) => fault::report(&error),
         },
@@ -129,7 +142,12 @@ pub(super) fn run(args: &Args) -> ExitCode {
     }
 }
 
-fn record_process(args: &Args, pid: Pid) -> Result<()> {
+/// More than one process can be in the trace.
+fn several(args: &Args) -> bool {
+    args.follow || args.pid.len() > 1
+}
+
+fn record_processes(args: &Args, pid: Pid, others: &[u32]) -> Result<()> {
     let process = Process::open(pid)?;
     Privileges::read()?.check()?;
     let mut meta = new_meta(args, pid);
@@ -151,6 +169,10 @@ fn record_process(args: &Args, pid: Pid) -> Result<()> {
             meta.target.python = version.map(|version| version.to_string());
             meta.target.unnamed_because = Some(why.to_string());
         }
+        // Its children may be.
+        Detected::NotCPython if args.follow => {
+            meta.target.unnamed_because = Some(format!("{} is no CPython", meta.target.exe));
+        }
         Detected::NotCPython => {
             let exe = match meta.target.exe.as_str() {
                 "" => "without an executable: a kernel thread, or ending".to_owned(),
@@ -163,12 +185,40 @@ fn record_process(args: &Args, pid: Pid) -> Result<()> {
             .into());
         }
     }
+    let others = look_at_others(args, pid, others)?;
     let output = Output::open(args.output.as_deref(), args.force, pid)?;
     let path = output.path.clone();
     let stop = StopWhen { after: args.duration, own_child: false, quiet: args.quiet };
-    let finished = record(args, meta, namer, output, stop, || Ok(()))?;
+    let targets = Targets { namer, came: Came::Attached, others };
+    let finished = record(args, meta, targets, output, stop, || Ok(()))?;
     summarize(args, path.as_deref(), &finished);
     Ok(())
+}
+
+/// The other processes that were asked for.
+fn look_at_others(args: &Args, first: Pid, others: &[u32]) -> Result<Vec<Found>> {
+    let mut found: Vec<Found> = Vec::new();
+    for pid in others.iter().copied().map(Pid) {
+        if pid == first || found.iter().any(|one| one.pid == pid) {
+            continue;
+        }
+        let process = Process::open(pid)?;
+        // Numbers are given at the attach.
+        let one = look_at(pid, 0).filter(|one| one.recorded || args.follow).ok_or_else(|| {
+            let exe = escape::whole(&process.exe());
+            Fault::NotTraceable(format!("process {} ({exe}) is no CPython", pid.0))
+        })?;
+        found.push(one);
+    }
+    Ok(found)
+}
+
+/// What is recorded.
+struct Targets {
+    /// Knows the first one's interpreter.
+    namer: Namer,
+    came: Came,
+    others: Vec<Found>,
 }
 
 fn record_command(args: &Args) -> Result<ExitCode> {
@@ -182,7 +232,8 @@ fn record_command(args: &Args) -> Result<ExitCode> {
         let path = output.path.clone();
         let stop = StopWhen { after: args.duration, own_child: true, quiet: args.quiet };
         let open = || gate.open().context("the command was gone before it began");
-        let finished = record(args, meta, Namer::new(pid), output, stop, open)?;
+        let targets = Targets { namer: Namer::new(pid), came: Came::Started, others: Vec::new() };
+        let finished = record(args, meta, targets, output, stop, open)?;
         anyhow::Ok((path, finished))
     })();
     // Whatever became of the recording, the command is left to run to its end.
@@ -211,12 +262,14 @@ fn code_of(status: ExitStatus) -> u8 {
 fn record(
     args: &Args,
     mut meta: Meta,
-    namer: Namer,
+    targets: Targets,
     output: Output,
     stop: StopWhen,
     ready: impl FnOnce() -> Result<()>,
 ) -> Result<Finished> {
     let mut settings = Settings::new(meta.target.pid, meta.options.min_wait, args.hooks);
+    settings.several = several(args);
+    settings.follow = args.follow;
     settings.native = args.native;
     settings.uprobes = Groups::new(&args.uprobes);
     settings.sample_hz = args.sample_hz;
@@ -230,7 +283,8 @@ fn record(
             }
         }
     }
-    let attached = match attach(&settings, &namer) {
+    let Targets { namer, came, others } = targets;
+    let attached = match attach_all(&settings, &namer, came, others) {
         Ok(attached) => attached,
         Err(error) => {
             output.discard();
@@ -278,6 +332,7 @@ fn new_meta(args: &Args, pid: Pid) -> Meta {
             min_wait: Ns(u64::try_from(args.min_wait.as_nanos()).unwrap_or(u64::MAX)),
             hooks: args.hooks.name().to_owned(),
             native: args.native,
+            follow: args.follow,
             uprobes: Groups::new(&args.uprobes).names(),
             sample_hz: (args.sample_hz != 0).then_some(args.sample_hz),
         },
@@ -301,7 +356,9 @@ fn summarize(args: &Args, path: Option<&Path>, finished: &Finished) {
     if args.quiet {
         return;
     }
-    if let Some(why) = &finished.meta.target.unnamed_because {
+    if let Some(why) = &finished.meta.target.unnamed_because
+        && !several(args)
+    {
         note(args, &format!("locks have no names: {}", escape::whole(why)));
     }
     let Some(path) = path.filter(|path| path.is_file()) else {

@@ -74,7 +74,7 @@ pub fn lock_object(
     let owns =
         |object: Address| object.field(header).and_then(|at| memory.word(at)) == Some(semaphore.0);
     (0..stack_size.min(MAX_VALUES)).find_map(|n| {
-        let value = pointer(memory.word(values.field(8 * u64::from(n))?)?)?;
+        let value = pointer(memory.word(values.field(8 * u64::from(n))?)? & !TAG)?;
         if owns(value) {
             return Some(value);
         }

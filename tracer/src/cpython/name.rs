@@ -1,8 +1,8 @@
 //! What a futex wait waits for, in the words of a Python programmer.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tracer_common::shape::MARK_COLLECTING;
-use tracer_common::{FutexIdentity, SUBJECTS, Shape};
+use tracer_common::{FutexIdentity, MAX_GILS, SUBJECTS, Shape};
 
 use super::block::pointer;
 use super::runtime_fields::{self, RuntimeLock};
@@ -17,6 +17,10 @@ const MAX_TYPE_NAME: usize = 256;
 
 /// `Py_TPFLAGS_TYPE_SUBCLASS` (`Include/object.h`): instances are types.
 const TYPE_SUBCLASS: u64 = 1 << 31;
+
+/// From `mutex` to `stop_event` in `struct _stoptheworld_state`: three `bool`s lie between them
+/// (`Include/internal/pycore_interp_structs.h`, 3.13 to 3.15).
+const STOP_MUTEX_TO_EVENT: u64 = 4;
 
 /// `ob_mutex` in a free-threaded object header (`Include/object.h`).
 const OB_MUTEX: u64 = 10;
@@ -77,13 +81,32 @@ pub struct Namer {
     memory: Option<Memory>,
     interpreter: Option<Interpreter>,
     types: FxHashMap<Address, Option<String>>,
+    /// Mutexes of who stops the world: the runtime has one, each interpreter another.
+    stop_mutexes: FxHashSet<Address>,
+    /// Of the process that forked this one: what was there then is there still.
+    parent: Option<Memory>,
 }
 
 impl Namer {
     /// For a process of which nothing is known yet: every wait is a plain futex.
     #[must_use]
     pub fn new(pid: Pid) -> Self {
-        Self { memory: Memory::open(pid).ok(), interpreter: None, types: FxHashMap::default() }
+        Self { memory: Memory::open(pid).ok(), ..Self::default() }
+    }
+
+    /// For a process that another one has just forked: it has the same interpreter, with the same
+    /// objects at the same addresses.
+    #[must_use]
+    pub fn forked(pid: Pid, parent: &Self) -> Self {
+        // Names that could not be read may be readable now.
+        let types = parent.types.iter().filter(|(_, name)| name.is_some());
+        Self {
+            memory: Memory::open(pid).ok(),
+            interpreter: parent.interpreter.clone(),
+            types: types.map(|(&address, name)| (address, name.clone())).collect(),
+            stop_mutexes: parent.stop_mutexes.clone(),
+            parent: parent.memory.as_ref().and_then(|memory| memory.try_clone().ok()),
+        }
     }
 
     /// The process turned out to be this interpreter, or (after an `exec`) no longer is one.
@@ -91,6 +114,8 @@ impl Namer {
         self.memory = Memory::open(pid).ok();
         self.interpreter = interpreter;
         self.types.clear();
+        self.stop_mutexes.clear();
+        self.parent = None;
     }
 
     /// The target's memory, if it may be read.
@@ -121,6 +146,30 @@ impl Namer {
                 .is_some_and(|(offset, thread)| thread.0.wrapping_add(offset) == wait.id.lock)
     }
 
+    /// The waiter stops the world, or waits for its turn to do so. Told by the struct that the event is
+    /// in, which has the waiter as its requester: where that struct is no table has to say. Once its
+    /// event was seen, its mutex is known as well.
+    pub fn stops_the_world(&mut self, wait: &Seen<'_>) -> bool {
+        let (id, lock) = (wait.id, Address(wait.id.lock));
+        if id.shape != Shape::Parked as u32 {
+            return false;
+        }
+        if id.park_arg != 0 {
+            return self.stop_mutexes.contains(&lock);
+        }
+        let requester = wait.thread.is_some_and(|thread| thread.0 == id.owner);
+        if requester && self.stop_mutexes.len() < MAX_GILS {
+            self.stop_mutexes.insert(Address(id.lock.wrapping_sub(STOP_MUTEX_TO_EVENT)));
+        }
+        requester
+    }
+
+    /// What a lock is can be read at its address, whatever its waiters do.
+    pub fn tells_itself(&mut self, id: &FutexIdentity) -> bool {
+        self.runtime_field(Address(id.lock)).is_some()
+            || matches!(self.lock_type(id), LockType::Rlock | LockType::SimpleQueue)
+    }
+
     /// What a wait's lock itself is known to be, which decides what the waiter's frames can say.
     pub fn lock_type(&mut self, id: &FutexIdentity) -> LockType {
         let shape = Shape::from_u32(id.shape);
@@ -131,6 +180,7 @@ impl Namer {
             Some("_thread.lock") => LockType::Lock,
             Some("_thread.RLock") => LockType::Rlock,
             Some("_queue.SimpleQueue") => LockType::SimpleQueue,
+            Some("_multiprocessing.SemLock") => LockType::SemLock,
             // Nothing leads from a semaphore to its Lock, if it is that of one.
             _ if shape == Some(Shape::Semaphore) => LockType::Lock,
             _ => LockType::Other,
@@ -141,6 +191,14 @@ impl Namer {
     pub fn name(&mut self, wait: &Seen<'_>) -> LockName {
         let lock = self.lock_name(wait);
         let Told::As(situation) = wait.told else { return lock };
+        // Frames say what a Lock is for. These say what they are: whoever waits for the GIL on its way
+        // out of `Thread.join` does not join.
+        if matches!(
+            lock.kind,
+            Kind::Gil | Kind::GilHandoff | Kind::StopTheWorld | Kind::Object | Kind::Runtime
+        ) {
+            return lock;
+        }
         let subject = situation.subject.and_then(|n| wait.subjects.get(n)).copied().unwrap_or(0);
         let subject = if subject == 0 { None } else { pointer(subject) };
         let name = match situation.text {
@@ -258,6 +316,9 @@ impl Namer {
         if self.waits_on_own_state(wait) {
             return self.pause(id, "stop-the-world");
         }
+        if self.stops_the_world(wait) {
+            return self.pause(id, "stop-the-world request");
+        }
         if let Some(field) = self.runtime_field(lock) {
             return match field {
                 RuntimeLock::StopTheWorld => self.pause(id, "stop-the-world request"),
@@ -315,6 +376,11 @@ impl Namer {
             "_thread.RLock" => (Kind::Rlock, Class::Contention),
             // `get` of an empty SimpleQueue parks on a byte of the queue (Modules/_queuemodule.c).
             "_queue.SimpleQueue" => (Kind::Queue, Class::Idle),
+            // A Lock, RLock or Semaphore of multiprocessing, or a part of its other classes.
+            "_multiprocessing.SemLock" if wait.told == Told::Nothing => {
+                (Kind::Lock, Class::Unclassified)
+            }
+            "_multiprocessing.SemLock" => (Kind::Lock, Class::Contention),
             _ => return None,
         };
         Some(LockName { kind, class, address: Address(address), lock, name })
@@ -376,7 +442,8 @@ impl Namer {
         if type_name != "type" {
             return type_name;
         }
-        self.read_tp_name(object).map_or(type_name, |name| format!("type {name}"))
+        let name = self.memory.as_ref().and_then(|memory| self.read_tp_name(memory, object));
+        name.map_or(type_name, |name| format!("type {name}"))
     }
 
     /// The name of a type, if there is a type at that address.
@@ -384,14 +451,16 @@ impl Namer {
         if let Some(known) = self.types.get(&address) {
             return known.clone();
         }
-        let name = self.read_type_name(address);
+        // A process that has ended can't be asked; the one that forked it may live.
+        let name = self.read_type_name(self.memory.as_ref(), address);
+        let name = name.or_else(|| self.read_type_name(self.parent.as_ref(), address));
         self.types.insert(address, name.clone());
         name
     }
 
-    fn read_type_name(&self, address: Address) -> Option<String> {
+    fn read_type_name(&self, memory: Option<&Memory>, address: Address) -> Option<String> {
         let python = self.interpreter.as_ref()?;
-        let memory = self.memory.as_ref()?;
+        let memory = memory?;
         if address.0 == 0 || !address.0.is_multiple_of(8) {
             return None;
         }
@@ -401,12 +470,11 @@ impl Namer {
             || (metatype.0.is_multiple_of(8)
                 && field(metatype, python.layout.ob_type)? == python.type_type.0
                 && field(metatype, python.layout.tp_flags)? & TYPE_SUBCLASS != 0);
-        if is_type { self.read_tp_name(address) } else { None }
+        if is_type { self.read_tp_name(memory, address) } else { None }
     }
 
-    fn read_tp_name(&self, object: Address) -> Option<String> {
+    fn read_tp_name(&self, memory: &Memory, object: Address) -> Option<String> {
         let python = self.interpreter.as_ref()?;
-        let memory = self.memory.as_ref()?;
         let pointer = memory.word(Address(object.0.checked_add(python.layout.tp_name)?))?;
         memory.c_string(Address(pointer), MAX_TYPE_NAME)
     }
@@ -439,6 +507,26 @@ mod tests {
         let seen = |is_thread| Seen { is_thread, ..Seen::alone(&id) };
         assert_eq!(namer.name(&seen(true)).kind, Kind::Join);
         assert_eq!(namer.name(&seen(false)).kind, Kind::Futex);
+    }
+
+    #[test]
+    fn the_gil_is_the_gil_whatever_the_frames_say() {
+        let mut namer = Namer::default();
+        let join = Situation {
+            kind: Kind::Join,
+            class: Class::Idle,
+            name: "Thread",
+            subject: Some(0),
+            text: None,
+        };
+        for (shape, kind) in [(Shape::Gil, Kind::Gil), (Shape::GilHandoff, Kind::GilHandoff)] {
+            let id = FutexIdentity { lock: 0x9000, ..id(shape) };
+            let seen =
+                Seen { told: Told::As(join), subjects: [0x5000, 0, 0, 0], ..Seen::alone(&id) };
+            let name = namer.name(&seen);
+            assert_eq!((name.kind, name.class), (kind, Class::Contention));
+            assert_eq!(name.lock, Address(0x9000));
+        }
     }
 
     #[test]

@@ -143,6 +143,24 @@ const TABLES: &[Table] = &[
             one(190_336, "types.mutex"),
         ],
     },
+    // With `_Py_TIER2`, as Debian builds it.
+    Table {
+        version: (3, 15),
+        free_threaded: false,
+        size: 226_240,
+        fields: &[
+            one(40, "ceval.pending.mutex"),
+            one(7688, "imports.lock"),
+            one(10_616, "xi registry mutex"),
+            one(10_720, "warnings.lock"),
+            one(10_840, "qsbr.mutex"),
+            one(10_872, "asyncio_tasks_lock"),
+            one(79_808, "code_state.mutex"),
+            one(79_828, "dict_state.watcher_mutex"),
+            one(79_932, "mem_free_queue.mutex"),
+            one(190_504, "types.mutex"),
+        ],
+    },
 ];
 
 /// Minor version, sizes of `_PyRuntime` in some of its builds, and the fields there.

@@ -35,6 +35,8 @@ pub enum LockType {
     Rlock,
     /// `_queue.SimpleQueue`.
     SimpleQueue,
+    /// `_multiprocessing.SemLock`: a semaphore that processes share.
+    SemLock,
     /// Something of the runtime's own.
     Other,
 }
@@ -44,6 +46,8 @@ const THREADING: &[&str] = &["/threading.py", "<frozen threading>"];
 const QUEUE: &[&str] = &["/queue.py"];
 const FUTURES: &[&str] = &["/concurrent/futures/thread.py"];
 const POOL: &[&str] = &["/multiprocessing/pool.py"];
+const SYNCHRONIZE: &[&str] = &["/multiprocessing/synchronize.py"];
+const QUEUES: &[&str] = &["/multiprocessing/queues.py"];
 const IMPORT: &[&str] = &[
     "<frozen importlib._bootstrap>",
     "<frozen importlib._bootstrap_external>",
@@ -73,6 +77,20 @@ pub fn situation(frames: &[Frame<'_>], lock: LockType) -> Option<Situation> {
         if at(0, &["worker"], POOL) {
             return is(Kind::Pool, Class::Idle, "ThreadPool", SUBJECTS);
         }
+        return None;
+    }
+    // A lock without a class of its own in the frames is a semaphore of C code, or of a SemLock that
+    // was not found: the frames decide.
+    if let Some((leaf, rest)) = between_processes(frames, &at) {
+        let idle = |kind, name| is(kind, Class::Idle, name, leaf);
+        return match rest {
+            Between::Condition => idle(Kind::Condition, "multiprocessing.Condition"),
+            Between::Event => idle(Kind::Event, "multiprocessing.Event"),
+            Between::Queue => idle(Kind::Queue, "multiprocessing queue"),
+            Between::Pool => idle(Kind::Pool, "multiprocessing pool"),
+        };
+    }
+    if lock == LockType::SemLock {
         return None;
     }
     if lock != LockType::Other && at(0, &["_ModuleLock.acquire"], IMPORT) {
@@ -121,6 +139,43 @@ pub fn situation(frames: &[Frame<'_>], lock: LockType) -> Option<Situation> {
     is(Kind::Condition, Class::Idle, "threading.Condition", 0)
 }
 
+/// What of `multiprocessing` a semaphore is a part of.
+enum Between {
+    Condition,
+    Event,
+    Queue,
+    Pool,
+}
+
+/// A wait inside the classes of `multiprocessing` that idle (`Lib/multiprocessing/synchronize.py`,
+/// `queues.py`); a SemLock that is waited for as such is none of them. Also gives the frame whose first
+/// local variable is the object; no frame's, if each process has its own copy of it.
+///
+/// The readers of a queue wait for its lock while one of them waits for data.
+fn between_processes(
+    frames: &[Frame<'_>],
+    at: &impl Fn(usize, &[&str], &[&str]) -> bool,
+) -> Option<(usize, Between)> {
+    let first = usize::from(at(0, &["SemLock.__enter__"], SYNCHRONIZE));
+    // The condition's own lock, which is taken again after the wait, is not told from it.
+    if at(0, &["Condition.wait"], SYNCHRONIZE) {
+        let event = at(1, &["Event.wait"], SYNCHRONIZE);
+        return Some((SUBJECTS, if event { Between::Event } else { Between::Condition }));
+    }
+    if at(0, &["Queue.put", "JoinableQueue.put"], QUEUES) {
+        return Some((SUBJECTS, Between::Queue)); // it is full
+    }
+    if at(first, &["SimpleQueue.get", "Queue.get", "JoinableQueue.join"], QUEUES) {
+        let next = frames.get(first + 1);
+        let pool = next.is_some_and(|(function, file)| {
+            *function == "worker" && POOL.iter().any(|end| file.ends_with(end))
+                || *function == "_process_worker"
+        });
+        return Some((SUBJECTS, if pool { Between::Pool } else { Between::Queue }));
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,6 +214,28 @@ mod tests {
     fn taking_a_conditions_lock_again_is_contention_for_that_lock() {
         assert_eq!(kind(&[("Condition.wait", THREADS)], LockType::Rlock), None);
         assert_eq!(kind(&[("Condition._acquire_restore", THREADS)], LockType::Lock), None);
+    }
+
+    #[test]
+    fn processes_that_wait_for_work_idle_and_fight_for_locks() {
+        let synchronize = "/usr/lib/python3.14/multiprocessing/synchronize.py";
+        let queues = "/usr/lib/python3.14/multiprocessing/queues.py";
+        let pool = "/usr/lib/python3.14/multiprocessing/pool.py";
+        let enter = ("SemLock.__enter__", synchronize);
+        let cases = [
+            (vec![enter, ("f", OWN)], None),
+            (vec![enter, ("SimpleQueue.put", queues)], None),
+            (vec![enter, ("SimpleQueue.get", queues), ("worker", pool)], Some(Kind::Pool)),
+            (vec![enter, ("Queue.get", queues), ("f", OWN)], Some(Kind::Queue)),
+            (vec![("Queue.put", queues)], Some(Kind::Queue)),
+            (vec![("Condition.wait", synchronize)], Some(Kind::Condition)),
+            (vec![("Condition.wait", synchronize), ("Event.wait", synchronize)], Some(Kind::Event)),
+        ];
+        for (frames, expected) in cases {
+            let found = kind(&frames, LockType::SemLock);
+            assert_eq!(found.map(|found| found.0), expected, "{frames:?}");
+            assert!(found.is_none_or(|found| found.1 == Class::Idle), "{frames:?}");
+        }
     }
 
     #[test]

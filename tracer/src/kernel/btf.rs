@@ -55,6 +55,7 @@ pub fn task_offsets() -> Result<TaskOffsets, BtfError> {
         sum_exec_runtime,
         thread_pid: task("thread_pid")?,
         pid_numbers: member("pid", "numbers")?,
+        pid_level: member("pid", "level")?,
     })
 }
 

@@ -19,8 +19,12 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lockwat
 /// What the programs are built for, before they are loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// The traced process.
+    /// The traced process, or the first of several.
     pub target: Pid,
+    /// There can be more than one: those in the table of processes are traced.
+    pub several: bool,
+    /// Children of traced processes are traced as well. Needs `several`.
+    pub follow: bool,
     /// Waits below this get no event.
     pub min_wait: Ns,
     /// Which hooks.
@@ -43,8 +47,13 @@ pub struct Settings {
 
 /// Default size of the ring buffer: some 80,000 waits.
 pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
-/// 1,000 a second.
-const SHORT_WALK_EVERY: Ns = Ns(1_000_000);
+/// 250 a second.
+const SHORT_WALK_EVERY: Ns = Ns(4_000_000);
+/// Room for processes, if there can be several: those that live, and those that ended within the
+/// last second.
+pub const MAX_PROCESSES: u32 = 4_096;
+/// Room for places that yield, of one process.
+const MAX_SITES: u32 = 256;
 /// Default room for threads.
 const DEFAULT_MAX_THREADS: u32 = 16_384;
 
@@ -54,6 +63,8 @@ impl Settings {
     pub fn new(target: Pid, min_wait: Ns, hooks: Hooks) -> Self {
         Self {
             target,
+            several: false,
+            follow: false,
             min_wait,
             hooks,
             ring_bytes: DEFAULT_RING_BYTES,
@@ -117,6 +128,7 @@ pub struct Prepared {
     btf: Btf,
     hooks: Hooks,
     sample_hz: u32,
+    several: bool,
     without: Option<&'static str>,
 }
 
@@ -129,8 +141,8 @@ pub fn load(settings: &Settings) -> Result<Prepared, LoadError> {
     let btf = Btf::from_sys_fs().map_err(|source| LoadError::AyaBtf { source })?;
     let mut ebpf = create(settings, offsets)?;
     let maps = Maps::take(&mut ebpf)?;
-    let Settings { hooks, sample_hz, without, .. } = *settings;
-    Ok(Prepared { maps, ebpf, btf, hooks, sample_hz, without })
+    let Settings { hooks, sample_hz, several, without, .. } = *settings;
+    Ok(Prepared { maps, ebpf, btf, hooks, sample_hz, several, without })
 }
 
 pub(super) fn create(settings: &Settings, offsets: TaskOffsets) -> Result<Ebpf, LoadError> {
@@ -138,8 +150,14 @@ pub(super) fn create(settings: &Settings, offsets: TaskOffsets) -> Result<Ebpf, 
     let wake_bytes = u64::from(settings.ring_bytes / 4);
     let uprobes = !settings.uprobes.is_empty();
     let (max_uses, max_probed) = if uprobes { (MAX_USES, settings.max_threads) } else { (1, 1) };
+    let (target, max_processes, max_sites) = if settings.several {
+        (0, MAX_PROCESSES, 2 * MAX_PROCESSES)
+    } else {
+        (settings.target.0, 1, MAX_SITES)
+    };
     EbpfLoader::new()
-        .override_global("TARGET_TGID", &settings.target.0, true)
+        .override_global("TARGET_TGID", &target, true)
+        .override_global("FOLLOW_FORKS", &u32::from(settings.follow), true)
         .override_global("MIN_WAIT_NS", &settings.min_wait.0, true)
         .override_global("SYSCALL_HOOKS", &syscall_hooks, true)
         .override_global("SHORT_WALK_EVERY_NS", &settings.short_walk_every.0, true)
@@ -151,9 +169,13 @@ pub(super) fn create(settings: &Settings, offsets: TaskOffsets) -> Result<Ebpf, 
         .override_global("TASK_EXEC", &offsets.sum_exec_runtime, true)
         .override_global("TASK_THREAD_PID", &offsets.thread_pid, true)
         .override_global("PID_NUMBERS", &offsets.pid_numbers, true)
+        .override_global("PID_LEVEL", &offsets.pid_level, true)
         .override_global("NAMESPACE_LEVEL", &pid_namespace_level(settings.target), true)
         .map_max_entries("EVENTS", settings.ring_bytes)
         .map_max_entries("THREADS", settings.max_threads)
+        .map_max_entries("PROCESSES", max_processes)
+        .map_max_entries("NUMBERS", max_processes)
+        .map_max_entries("SPIN_SITES", max_sites)
         .map_max_entries("INITIAL", settings.max_threads)
         .map_max_entries("THREAD_STATES", settings.max_threads)
         .map_max_entries("USES", max_uses)
@@ -178,7 +200,7 @@ impl Prepared {
         let mut programs = Vec::new();
         let mut loaded = Vec::new();
         let mut preferred_failed = None;
-        for spec in plan(self.hooks, self.sample_hz != 0) {
+        for spec in plan(self.hooks, self.sample_hz != 0, self.several) {
             if spec.role == Role::Fallback && preferred_failed.is_none() {
                 continue; // what it stands in for works
             }
@@ -227,7 +249,7 @@ impl Prepared {
         let both = |this: &mut Self, spec: &ProgramSpec| {
             this.load_one(spec).and_then(|()| this.attach_loaded(spec))
         };
-        let all = plan(self.hooks, self.sample_hz != 0);
+        let all = plan(self.hooks, self.sample_hz != 0, self.several);
         all.into_iter().map(|spec| (spec, self.state_of(&spec, both))).collect()
     }
 

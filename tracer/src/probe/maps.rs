@@ -2,18 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf};
+use aya::maps::{
+    Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, Queue, RingBuf,
+};
 use aya::{Ebpf, Pod};
+use tracer_common::counter::LOCK_SLOTS;
 use tracer_common::thread::QUICK_SLOTS;
 use tracer_common::{
-    DropReason, InitialWait, InterpreterConfig, LockSamples, QuickState, SampleTotals, Shape,
-    ShapeTotals, SpinCode, SpinKey, SpinSite, SpinTotals, StackConfig, Stat, SyscallTotals,
-    ThreadState, ThreadStateAddress,
+    DropReason, InitialWait, InterpreterConfig, LockSamples, LockTotals, ProcessState, QuickState,
+    SampleTotals, Shape, ShapeTotals, SpinCode, SpinKey, SpinSite, SpinTotals, StackConfig, Stat,
+    SyscallTotals, ThreadState, ThreadStateAddress,
 };
 
 use super::uprobe::UprobeMaps;
 use crate::trace::records::ShapeSums;
-use crate::units::{Address, Ns, Tid};
+use crate::units::{Address, Pid, Tid};
 
 /// A map that is not there, not of its type, or can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +34,8 @@ pub struct Maps {
     initial: HashMap<MapData, u32, InitialWait>,
     interpreter: Array<MapData, InterpreterConfig>,
     stack_config: Array<MapData, StackConfig>,
+    processes: HashMap<MapData, u32, ProcessState>,
+    numbers: Queue<MapData, u32>,
     thread_states: HashMap<MapData, u32, ThreadStateAddress>,
     spins: PerCpuHashMap<MapData, SpinKey, SpinTotals>,
     spin_sites: HashMap<MapData, u64, SpinSite>,
@@ -38,6 +43,7 @@ pub struct Maps {
     samples: PerCpuHashMap<MapData, u64, LockSamples>,
     sampled: PerCpuArray<MapData, SampleTotals>,
     below: PerCpuArray<MapData, ShapeTotals>,
+    below_locks: PerCpuArray<MapData, LockTotals>,
     lost: PerCpuArray<MapData, ShapeTotals>,
     drops: PerCpuArray<MapData, u64>,
     stats: PerCpuArray<MapData, u64>,
@@ -56,6 +62,8 @@ impl Maps {
             initial: take(ebpf, "INITIAL")?,
             interpreter: take(ebpf, "INTERPRETER")?,
             stack_config: take(ebpf, "STACK_CONFIG")?,
+            processes: take(ebpf, "PROCESSES")?,
+            numbers: take(ebpf, "NUMBERS")?,
             thread_states: take(ebpf, "THREAD_STATES")?,
             spins: take(ebpf, "SPINS")?,
             spin_sites: take(ebpf, "SPIN_SITES")?,
@@ -63,6 +71,7 @@ impl Maps {
             samples: take(ebpf, "SAMPLES")?,
             sampled: take(ebpf, "SAMPLED")?,
             below: take(ebpf, "BELOW")?,
+            below_locks: take(ebpf, "BELOW_LOCKS")?,
             lost: take(ebpf, "LOST")?,
             drops: take(ebpf, "DROPS")?,
             stats: take(ebpf, "STATS")?,
@@ -160,6 +169,37 @@ impl Maps {
         self.stack_config.set(0, *config, 0).map_err(failed("STACK_CONFIG"))
     }
 
+    /// Tells the kernel side what is known of one of several processes.
+    ///
+    /// # Errors
+    /// If the table is full.
+    pub fn set_process(&mut self, pid: Pid, state: &ProcessState) -> Result<(), MapError> {
+        self.processes.insert(pid.0, state, 0).map_err(failed("PROCESSES"))
+    }
+
+    /// What the kernel side knows of one of several processes.
+    #[must_use]
+    pub fn process(&self, pid: Pid) -> Option<ProcessState> {
+        self.processes.get(&pid.0, 0).ok()
+    }
+
+    /// All of several processes.
+    #[must_use]
+    pub fn processes(&self) -> Vec<Pid> {
+        self.processes.keys().flatten().map(Pid).collect()
+    }
+
+    /// Forgets a process that has ended.
+    pub fn remove_process(&mut self, pid: Pid) {
+        // Not there any more is as good.
+        let _ = self.processes.remove(&pid.0);
+    }
+
+    /// Gives the kernel side a number for the memory of a process to come. False if it has enough.
+    pub fn give_number(&mut self, number: u32) -> bool {
+        self.numbers.push(number, 0).is_ok()
+    }
+
     /// Says where a thread's `PyThreadState` is. If the table is full the kernel side searches.
     pub fn set_thread_state(&mut self, tid: Tid, state: &ThreadStateAddress) {
         let _ = self.thread_states.insert(tid.0, state, 0);
@@ -184,10 +224,27 @@ impl Maps {
             .collect()
     }
 
-    /// Waits below the threshold, by shape number.
+    /// Waits below the threshold, by shape number, but for those in [`Self::below_locks`].
     #[must_use]
     pub fn below(&self) -> BTreeMap<u32, ShapeSums> {
         shapes(&self.below)
+    }
+
+    /// Those by shape number and lock.
+    #[must_use]
+    pub fn below_locks(&self) -> BTreeMap<(u32, Address), ShapeSums> {
+        let mut out = BTreeMap::new();
+        for slot in 0..LOCK_SLOTS {
+            // Each CPU gives the slot to the first lock that it sees.
+            for one in self.below_locks.get(&slot, 0).iter().flat_map(|values| values.iter()) {
+                if one.totals.waits != 0 {
+                    let sums: &mut ShapeSums =
+                        out.entry((one.shape, Address(one.lock))).or_default();
+                    sums.add(&one.totals);
+                }
+            }
+        }
+        out
     }
 
     /// Waits whose event was lost, by shape number.
@@ -217,12 +274,33 @@ impl Maps {
     }
 
     /// Places that spin and the register (1-based) that is known to hold the lock there: return
-    /// addresses of their `sched_yield` calls.
+    /// addresses of their `sched_yield` calls, as the kernel side marked them
+    /// ([`tracer_common::process::tag`]) and as they are.
     #[must_use]
-    pub fn spin_sites(&self) -> Vec<(Address, u64)> {
+    pub fn spin_sites(&self) -> Vec<(Address, Address, u64)> {
         let sites = self.spin_sites.iter().flatten();
-        let sites = sites.map(|(ret, site)| (Address(ret), site.register));
-        sites.filter(|&(_, register)| register != 0).collect()
+        let address = |ret| Address(tracer_common::process::untag(ret));
+        let sites = sites.map(|(ret, site)| (Address(ret), address(ret), site.register));
+        sites.filter(|&(.., register)| register != 0).collect()
+    }
+
+    /// Forgets what there is of memories that are gone; `gone` is asked for each address that is marked
+    /// ([`tracer_common::process::tag`]).
+    pub fn forget_tagged(&mut self, gone: impl Fn(u64) -> bool) {
+        let spins: Vec<SpinKey> =
+            self.spins.keys().flatten().filter(|key| gone(key.lock)).collect();
+        for key in spins {
+            // Not there any more is as good, here and below.
+            let _ = self.spins.remove(&key);
+        }
+        let samples: Vec<u64> = self.samples.keys().flatten().filter(|&lock| gone(lock)).collect();
+        for lock in samples {
+            let _ = self.samples.remove(&lock);
+        }
+        let sites: Vec<u64> = self.spin_sites.keys().flatten().filter(|&ret| gone(ret)).collect();
+        for ret in sites {
+            let _ = self.spin_sites.remove(&ret);
+        }
     }
 
     /// Forgets which registers hold locks where: the target has replaced its code.
@@ -323,12 +401,7 @@ where
         .filter_map(|&shape| {
             let per_cpu = map.get(&(shape as u32), 0).ok()?;
             let mut sums = ShapeSums::default();
-            for totals in per_cpu.iter() {
-                sums.waits += totals.waits;
-                sums.blocked += Ns(totals.blocked_ns);
-                sums.runq += Ns(totals.runq_ns);
-                sums.max = sums.max.max(Ns(totals.max_ns));
-            }
+            per_cpu.iter().for_each(|totals| sums.add(totals));
             (sums.waits != 0).then_some((shape as u32, sums))
         })
         .collect()

@@ -96,6 +96,23 @@ const SCHED: &[ProgramSpec] = &[
     ),
 ];
 
+/// The same of several processes.
+const SCHED_ALL: &[ProgramSpec] = &[
+    spec(
+        "lw_waking_all",
+        Hook::Tracepoint("sched_waking"),
+        Role::Required,
+        "run-queue delay, wakers, of several processes",
+    ),
+    spec(
+        "lw_switch_all",
+        Hook::Tracepoint("sched_switch"),
+        Role::Preferred,
+        "waits and their locks, of several processes",
+    ),
+    SCHED[2],
+];
+
 const SYSCALL: &[ProgramSpec] = &[
     spec(
         "lw_sys_enter",
@@ -132,12 +149,14 @@ impl ProgramSpec {
 }
 
 /// The programs that a set of hooks wants, and the sampler if it is wanted, in the order in which
-/// they are attached: what fills per-thread state comes before what uses it.
+/// they are attached: what fills per-thread state comes before what uses it. `several`: processes, not
+/// one.
 #[must_use]
-pub fn plan(hooks: Hooks, sampler: bool) -> Vec<ProgramSpec> {
+pub fn plan(hooks: Hooks, sampler: bool, several: bool) -> Vec<ProgramSpec> {
     let syscall = if hooks == Hooks::Syscall { SYSCALL } else { &[] };
     let sampler = sampler.then_some(&SAMPLER);
-    LIFECYCLE.iter().chain(syscall).chain(SCHED).chain(sampler).copied().collect()
+    let sched = if several { SCHED_ALL } else { SCHED };
+    LIFECYCLE.iter().chain(syscall).chain(sched).chain(sampler).copied().collect()
 }
 
 #[cfg(test)]
@@ -146,10 +165,12 @@ mod tests {
 
     #[test]
     fn kernel_names_are_short_and_distinct() {
-        let all = plan(Hooks::Syscall, true);
-        for (i, spec) in all.iter().enumerate() {
-            assert!(spec.name.len() <= 15, "{}", spec.name);
-            assert!(all[..i].iter().all(|other| other.name != spec.name), "{}", spec.name);
+        let all = [false, true].map(|several| plan(Hooks::Syscall, true, several));
+        for all in all {
+            for (i, spec) in all.iter().enumerate() {
+                assert!(spec.name.len() <= 15, "{}", spec.name);
+                assert!(all[..i].iter().all(|other| other.name != spec.name), "{}", spec.name);
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Which locks the threads seem to have that are blocked when the recording ends.
 
 use super::intake::Intake;
+use super::threads::Home;
 use crate::trace::records::{HeldHow, HeldRecord};
 use crate::trace::writer::WriteError;
 use crate::units::{Address, Tid};
@@ -23,7 +24,10 @@ impl Intake {
     }
 
     fn held_by(&mut self, tid: Tid, futex: Address) -> Vec<HeldRecord> {
-        let held = self.thread_ids.held_while_blocked(self.pid, tid, futex, &self.namer);
+        let Home { pid, place, .. } = self.threads.home(tid);
+        let held = self.processes.get_mut(place).and_then(|traced| {
+            traced.thread_ids.held_while_blocked(pid, tid, futex, &traced.namer)
+        });
         let thread = self.threads.index(tid);
         let record = |held: crate::cpython::Held| HeldRecord {
             thread,

@@ -3,30 +3,34 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 
+use rustc_hash::{FxHashMap, FxHashSet};
 use tracer_common::event::{ThreadEvent, WAIT_CLIPPED_END, WAIT_CLIPPED_START, WaitEvent};
+use tracer_common::process;
 use tracer_common::{
-    EVENT_EXEC, EVENT_NATIVE, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW, EVENT_WAIT,
-    InitialWait, LockSamples as LockSamplesSeen, NoStack, SpinKey, SpinTotals, ThreadState,
-    WalkEnd,
+    EVENT_EXEC, EVENT_NATIVE, EVENT_SPIN, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW,
+    EVENT_WAIT, InitialWait, LockSamples as LockSamplesSeen, NoStack, SpinEvent, SpinKey,
+    SpinTotals, ThreadState, WalkEnd,
 };
 use zerocopy::FromBytes;
 
+use super::below::Below;
 use super::in_flight::remainder;
 use super::locks::Locks;
-use super::natives::Natives;
 use super::places::Places;
-use super::spin_code::SpinCodes;
-use super::stacks::Stacks;
-use super::thread_ids::ThreadIds;
-use super::threads::Threads;
+use super::processes::Processes;
+use super::shared::SharedWord;
+use super::stacks::{Memories, Stacks};
+use super::threads::{Home, Threads};
 use super::uses::Uses;
 use crate::cpython::{Namer, Told};
+use crate::kernel::monotonic_now;
 use crate::probe::{Hooks, Maps};
+use crate::trace::processes::LockProcess;
 use crate::trace::records::{
-    Class, LockRecord, LockSamples, Sampled, ShapeSums, SideStack, SpinSums, Totals, Wait,
+    Class, LockRecord, LockSamples, Sampled, ShapeSums, SideStack, SpinSums, Totals, Wait, YieldRun,
 };
 use crate::trace::writer::{TraceWriter, WriteError};
-use crate::units::{Address, LockIndex, Monotonic, Ns, Pid, Tid};
+use crate::units::{Address, LockIndex, Monotonic, Ns, Pid, ProcessIndex, Tid};
 
 /// Where records go.
 pub(super) type Sink = TraceWriter<File>;
@@ -36,8 +40,12 @@ pub(super) type Sink = TraceWriter<File>;
 pub(super) enum Taken {
     /// Nothing beyond the trace.
     Recorded,
-    /// The target replaced itself: its interpreter is another now.
-    Exec,
+    /// A process replaced itself: its interpreter is another now.
+    Exec(usize),
+    /// A process was born.
+    Born(usize),
+    /// A thread ended.
+    Ended,
 }
 
 /// Running sums for the live line.
@@ -51,19 +59,19 @@ pub(super) struct Live {
 /// Takes in records and writes the trace.
 #[derive(Debug)]
 pub(super) struct Intake {
-    pub(super) namer: Namer,
+    pub(super) processes: Processes,
     pub(super) live: Live,
     pub(super) writer: Sink,
     pub(super) threads: Threads,
-    pub(super) thread_ids: ThreadIds,
     /// With `--uprobes`.
     pub(super) uses: Uses,
-    /// With a sampler.
-    pub(super) spin_codes: Option<SpinCodes>,
-    pub(super) pid: Pid,
+    /// There is a sampler.
+    sampler: bool,
     pub(super) locks: Locks,
     pub(super) stacks: Stacks,
-    pub(super) natives: Natives,
+    /// Locks in memory that processes share: the number that stands for its memory, and the address in
+    /// the process that was seen to use it first.
+    pub(super) shared: FxHashMap<SharedWord, (u32, Address)>,
     places: Places,
     /// The waiters' native frames were asked for.
     with_native: bool,
@@ -71,10 +79,18 @@ pub(super) struct Intake {
     min_wait: Ns,
     hooks: Hooks,
     malformed: u64,
+    yield_runs: u64,
     /// Waits still under way at the end that were below the threshold.
-    below: BTreeMap<u32, ShapeSums>,
+    pub(super) below: BTreeMap<u32, ShapeSums>,
+    /// Those of programs that the target has replaced.
+    pub(super) below_replaced: Below,
     /// Spins still under way at the end.
     spins: Vec<(SpinKey, SpinTotals)>,
+    /// Yields and samples of memories that are gone, of which the kernel side has no entry any more.
+    retired_spins: BTreeMap<(LockIndex, SideStack), SpinSums>,
+    retired_samples: BTreeMap<LockIndex, u64>,
+    /// Memories that are gone; of these no record comes any more after the next flush.
+    gone: Vec<(usize, u32)>,
     /// Threads whose waits were under way at the end, and on which futex.
     pub(super) under_way: Vec<(Tid, Address)>,
     /// How long and how often the programs have run, if the kernel counts that.
@@ -83,34 +99,41 @@ pub(super) struct Intake {
 
 impl Intake {
     pub(super) fn new(
-        pid: Pid,
-        namer: Namer,
+        processes: Processes,
+        sampler: bool,
         writer: Sink,
         start: Monotonic,
         min_wait: Ns,
         hooks: Hooks,
         native: bool,
     ) -> Self {
+        let home = match processes.get(0).filter(|_| !processes.several) {
+            Some(only) => Home { pid: only.pid, place: 0, index: only.record.index },
+            None => Home::UNKNOWN,
+        };
         Self {
-            namer,
+            processes,
             live: Live::default(),
             writer,
-            threads: Threads::new(pid),
-            thread_ids: ThreadIds::default(),
+            threads: Threads::new(home),
             uses: Uses::default(),
-            spin_codes: None,
-            pid,
+            sampler,
             locks: Locks::default(),
             stacks: Stacks::default(),
-            natives: Natives::new(pid),
+            shared: FxHashMap::default(),
             places: Places::default(),
             with_native: native,
             start,
             min_wait,
             hooks,
             malformed: 0,
+            yield_runs: 0,
             below: BTreeMap::new(),
+            below_replaced: Below::default(),
             spins: Vec::new(),
+            retired_spins: BTreeMap::new(),
+            retired_samples: BTreeMap::new(),
+            gone: Vec::new(),
             under_way: Vec::new(),
             bpf_run: None,
         }
@@ -119,10 +142,50 @@ impl Intake {
     /// Looks at the target's threads anew: names, and where their stacks are.
     pub(super) fn refresh_threads(&mut self, maps: &mut Maps) {
         self.threads.refresh_names();
-        self.thread_ids.refresh(self.pid, &self.namer, maps);
-        for (tid, name) in self.thread_ids.names() {
+        for place in self.processes.living() {
+            self.refresh_threads_of(place, maps);
+        }
+    }
+
+    /// The same of one process.
+    pub(super) fn refresh_threads_of(&mut self, place: usize, maps: &mut Maps) {
+        let Some(traced) = self.processes.get_mut(place) else { return };
+        traced.thread_ids.refresh(traced.pid, &traced.namer, maps);
+        for (tid, name) in traced.thread_ids.names() {
             self.threads.set_python_name(tid, name);
         }
+    }
+
+    /// Says of which process a thread is; `pid` 0: nobody said.
+    pub(super) fn settle(&mut self, tid: Tid, pid: Pid) {
+        let pid = if pid == Pid(0) { process_of(tid).unwrap_or_default() } else { pid };
+        if let Some(place) = self.processes.place(pid)
+            && let Some(traced) = self.processes.get(place)
+        {
+            self.threads.settle(tid, Home { pid, place, index: traced.record.index });
+        }
+    }
+
+    /// The process of a thread.
+    fn home(&mut self, tid: Tid) -> Home {
+        if !self.threads.is_settled(tid) {
+            self.settle(tid, Pid(0)); // the record of its birth was lost
+        }
+        self.threads.home(tid)
+    }
+
+    /// Number of the memory of a thread.
+    fn memory_of(&mut self, tid: Tid) -> u32 {
+        let place = self.home(tid).place;
+        self.processes.get(place).map_or(0, |traced| traced.number)
+    }
+
+    /// A process's memory, and those that it was copied from.
+    fn memories(processes: &Processes, place: usize) -> Memories<'_> {
+        let Some(own) = processes.get(place) else { return Vec::new() };
+        let all =
+            std::iter::once(own).chain(own.ancestors.iter().filter_map(|&n| processes.get(n)));
+        all.map(|traced| (traced.number, &traced.namer)).collect()
     }
 
     /// Takes in one ring-buffer record.
@@ -136,13 +199,22 @@ impl Intake {
                 Ok((event, _)) => self.wait(&event)?,
                 Err(_) => self.malformed += 1,
             },
+            EVENT_SPIN => match SpinEvent::read_from_prefix(bytes) {
+                Ok((event, _)) => self.yields(&event)?,
+                Err(_) => self.malformed += 1,
+            },
             EVENT_STACK => {
-                if !self.stacks.take(bytes, &self.namer, &mut self.writer)? {
+                let place = self.home(tid_in(bytes)).place;
+                let memories = Self::memories(&self.processes, place);
+                if !self.stacks.take(bytes, &memories, &mut self.writer)? {
                     self.malformed += 1;
                 }
             }
             EVENT_NATIVE => {
-                if !self.natives.take(bytes, &self.namer) {
+                let place = self.home(tid_in(bytes)).place;
+                if let Some(traced) = self.processes.get_mut(place)
+                    && !traced.natives.take(bytes, &traced.namer)
+                {
                     self.malformed += 1;
                 }
             }
@@ -159,21 +231,40 @@ impl Intake {
 
     fn thread(&mut self, event: &ThreadEvent, maps: &Maps) -> Taken {
         let (tid, at) = (Tid(event.tid), Monotonic(event.time_ns));
+        let pid = Pid(event.tgid);
         match event.event {
+            EVENT_THREAD_NEW if self.processes.several => {
+                let born = (event.parent != 0)
+                    .then(|| self.processes.born(pid, event.number, Pid(event.parent), at));
+                self.settle(tid, pid);
+                let place = self.threads.home(tid).place;
+                self.processes.thread_born(place);
+                self.threads.born(tid, at);
+                return born.map_or(Taken::Recorded, Taken::Born);
+            }
             EVENT_THREAD_NEW => self.threads.born(tid, at),
             EVENT_THREAD_EXIT => {
+                let place = self.home(tid).place;
                 if let Some(state) = maps.thread(tid) {
                     self.threads.update(tid, &state);
                 }
                 self.threads.ended(tid, at, &event.comm);
+                if self.processes.several {
+                    self.processes.thread_ended(place, at);
+                    return Taken::Ended;
+                }
             }
             _ => {
-                self.locks.forget();
-                self.stacks.forget();
-                self.places.forget();
-                self.thread_ids.forget();
-                self.natives.forget(self.pid);
-                return Taken::Exec;
+                let place =
+                    if self.processes.several { self.processes.place(pid) } else { Some(0) };
+                let Some(place) = place else { return Taken::Recorded };
+                if !self.processes.several {
+                    self.locks.forget();
+                    self.stacks.forget();
+                    self.places.forget();
+                }
+                self.processes.exec(place, event.number);
+                return Taken::Exec(place);
             }
         }
         Taken::Recorded
@@ -188,7 +279,8 @@ impl Intake {
     ///
     /// # Errors
     /// If the trace can't be written.
-    pub(super) fn keep_uses(&mut self, maps: &mut Maps) -> Result<(), WriteError> {
+    pub(super) fn keep_sums(&mut self, maps: &mut Maps) -> Result<(), WriteError> {
+        self.keep_below(maps)?;
         self.uses.exec(maps, &self.locks, &mut self.writer)
     }
 
@@ -197,11 +289,18 @@ impl Intake {
     /// # Errors
     /// If the trace can't be written.
     pub(super) fn wait(&mut self, event: &WaitEvent) -> Result<(), WriteError> {
-        self.wait_at(event, self.stacks.side(event.waiter_stack))
+        let memory = self.memory_of(Tid(event.tid));
+        self.wait_at(event, self.stacks.side(event.waiter_stack, memory))
     }
 
     fn wait_at(&mut self, event: &WaitEvent, waiter_stack: SideStack) -> Result<(), WriteError> {
-        let native = self.natives.of_wait(event.native_stack);
+        let place = self.home(Tid(event.tid)).place;
+        let memory = self.memory_of(Tid(event.tid));
+        let waker_memory =
+            if event.waker_tid == 0 { memory } else { self.memory_of(Tid(event.waker_tid)) };
+        let traced = self.processes.get_mut(place);
+        let native = traced.map(|traced| traced.natives.of_wait(event.native_stack));
+        let native = native.unwrap_or_default();
         let (lock, owner) = self.lock_of(event, waiter_stack, &native)?;
         let waiter_stack = if self.with_native {
             self.stacks.with_native(waiter_stack, native, &mut self.writer)?
@@ -219,9 +318,9 @@ impl Intake {
             flags: event.flags,
             waker: (event.waker_tid != 0).then(|| self.threads.index(Tid(event.waker_tid))),
             waiter_stack,
-            waker_stack: self.stacks.side(event.waker_stack),
+            waker_stack: self.stacks.side(event.waker_stack, waker_memory),
             holder: owner.map(|tid| self.threads.index(tid)),
-            holder_stack: self.stacks.side(event.holder_stack),
+            holder_stack: self.stacks.side(event.holder_stack, memory),
         };
         self.places.fill_in(&mut wait);
         clip_start(&mut wait, self.start);
@@ -231,6 +330,29 @@ impl Intake {
             self.live.contention += wait.total();
         }
         self.writer.wait(wait)
+    }
+
+    /// Writes a long run of yields.
+    fn yields(&mut self, event: &SpinEvent) -> Result<(), WriteError> {
+        let place = self.home(Tid(event.tid)).place;
+        let memory = self.memory_of(Tid(event.tid));
+        let stack = self.stacks.side(event.stack, memory);
+        let lock = self.lock_of_spin(place, memory, event.lock, event.object_type, Some(stack))?;
+        let start = Monotonic(event.start_ns);
+        self.yield_runs += 1;
+        self.live.wait += Ns(event.yielded_ns);
+        if self.locks.class(lock) == Class::Contention {
+            self.live.contention += Ns(event.yielded_ns);
+        }
+        self.writer.yields(YieldRun {
+            thread: self.threads.index(Tid(event.tid)),
+            lock,
+            start,
+            end: Monotonic(event.end_ns),
+            yielded: Ns(event.yielded_ns),
+            yields: event.yields,
+            stack,
+        })
     }
 
     /// Takes in what only the final state of a thread tells.
@@ -248,11 +370,12 @@ impl Intake {
         let rest = remainder(tid, state, initial, end, exec);
         if let Some(mut event) = rest.wait {
             if event.blocked_ns + event.runq_ns < self.min_wait.0 {
-                let sums = self.below.entry(event.shape).or_default();
-                sums.waits += 1;
-                sums.blocked += Ns(event.blocked_ns);
-                sums.runq += Ns(event.runq_ns);
-                sums.max = sums.max.max(Ns(event.blocked_ns + event.runq_ns));
+                *self.below.entry(event.shape).or_default() += ShapeSums {
+                    waits: 1,
+                    blocked: Ns(event.blocked_ns),
+                    runq: Ns(event.runq_ns),
+                    max: Ns(event.blocked_ns + event.runq_ns),
+                };
             } else {
                 let stack = self.stack_at_the_end(&mut event)?;
                 self.wait_at(&event, stack)?;
@@ -261,22 +384,33 @@ impl Intake {
                 }
             }
         }
-        self.spins.extend(rest.spin);
+        let memory = self.memory_of(tid);
+        let marked = |(key, spin): (SpinKey, SpinTotals)| {
+            let lock = if key.lock == 0 { 0 } else { process::tag(memory, key.lock) };
+            (SpinKey { lock, ..key }, spin)
+        };
+        self.spins.extend(rest.spin.map(marked));
         Ok(())
     }
 
     /// Where a thread waits that nobody has woken yet.
     fn stack_at_the_end(&mut self, event: &mut WaitEvent) -> Result<SideStack, WriteError> {
-        let known = self.stacks.side(event.waiter_stack);
+        let (tid, futex) = (Tid(event.tid), Address(event.uaddr));
+        let Home { pid, place, .. } = self.home(tid);
+        let memory = self.memory_of(tid);
+        let known = self.stacks.side(event.waiter_stack, memory);
         if known != SideStack::Missing(NoStack::NotTaken) {
             return Ok(known);
         }
-        let (tid, futex) = (Tid(event.tid), Address(event.uaddr));
-        let walked = self.thread_ids.walk_blocked(self.pid, tid, futex, &self.namer);
+        let walked = self
+            .processes
+            .get(place)
+            .and_then(|traced| traced.thread_ids.walk_blocked(pid, tid, futex, &traced.namer));
         let Some(((frames, end), subjects)) = walked else { return Ok(known) };
         event.subjects = subjects;
         let end: WalkEnd = end;
-        self.stacks.intern(&frames, end as u32, &self.namer, &mut self.writer)
+        let memories = Self::memories(&self.processes, place);
+        self.stacks.intern(&frames, end as u32, &memories, &mut self.writer)
     }
 
     /// The counters as they stand.
@@ -287,9 +421,9 @@ impl Intake {
         let mut totals = Totals {
             at,
             events: self.live.waits,
+            yield_runs: self.yield_runs,
             drops: maps.drops(),
             stats: maps.stats(),
-            below: maps.below(),
             lost: maps.lost(),
             ..Totals::default()
         };
@@ -303,13 +437,7 @@ impl Intake {
                 totals.drops.insert(name.to_owned(), count);
             }
         }
-        for (shape, sums) in &self.below {
-            let all = totals.below.entry(*shape).or_default();
-            all.waits += sums.waits;
-            all.blocked += sums.blocked;
-            all.runq += sums.runq;
-            all.max = all.max.max(sums.max);
-        }
+        self.add_below(maps, &mut totals)?;
         if self.locks.inherited != 0 {
             totals.stats.insert("named_as_before".to_owned(), self.locks.inherited);
         }
@@ -317,8 +445,10 @@ impl Intake {
             totals.stats.insert("places_estimated".to_owned(), self.places.estimated);
         }
         self.add_spins(maps, &mut totals)?;
-        let (locks, namer, writer) = (&mut self.locks, &mut self.namer, &mut self.writer);
-        self.uses.add_to(&mut totals, maps, locks, namer, writer)?;
+        if let Some(only) = self.processes.get_mut(0).filter(|_| self.uses.wanted()) {
+            let (locks, writer) = (&mut self.locks, &mut self.writer);
+            self.uses.add_to(&mut totals, maps, locks, &mut only.namer, writer)?;
+        }
         self.add_samples(maps, &mut totals)?;
         if self.hooks == Hooks::Syscall {
             totals.syscalls = Some(maps.syscalls());
@@ -338,7 +468,7 @@ impl Intake {
 
     fn add_spins(&mut self, maps: &Maps, totals: &mut Totals) -> Result<(), WriteError> {
         // The kernel's table has the type of each lock; what was still under way has not.
-        let mut sums: BTreeMap<(LockIndex, SideStack), SpinSums> = BTreeMap::new();
+        let mut sums = self.retired_spins.clone();
         let known = maps.spins();
         let unfinished: Vec<_> = self
             .spins
@@ -359,46 +489,74 @@ impl Intake {
                     spin.yielded_ns;
                 continue;
             }
-            let stack = self.stacks.side(key.stack);
-            let stacks = &mut self.stacks;
-            let told = |lock_type| stacks.told(stack, lock_type);
-            let (index, new) =
-                self.locks.of_spin(key.lock, spin.object_type, &mut self.namer, told);
-            self.write_lock(new)?;
-            let sums = sums.entry((index, stack)).or_insert(SpinSums {
-                lock: index,
-                stack,
-                ..Default::default()
-            });
-            sums.yields += spin.yields;
-            sums.yielded += Ns(spin.yielded_ns);
-            if self.hooks == Hooks::Syscall {
-                sums.spin = Some(sums.spin.unwrap_or_default() + Ns(spin.spin_ns));
-            }
+            self.add_spin(key, &spin, &mut sums)?;
         }
         totals.spins = sums.into_values().collect();
         Ok(())
     }
 
+    fn add_spin(
+        &mut self,
+        key: SpinKey,
+        spin: &SpinTotals,
+        sums: &mut BTreeMap<(LockIndex, SideStack), SpinSums>,
+    ) -> Result<(), WriteError> {
+        let (place, memory) = self.processes.of_tagged(key.lock).unwrap_or((usize::MAX, 0));
+        let stack = self.stacks.side(key.stack, memory);
+        let index = self.lock_of_spin(place, memory, key.lock, spin.object_type, Some(stack))?;
+        let sums = sums.entry((index, stack)).or_insert(SpinSums {
+            lock: index,
+            stack,
+            ..Default::default()
+        });
+        sums.yields += spin.yields;
+        sums.yielded += Ns(spin.yielded_ns);
+        if self.hooks == Hooks::Syscall {
+            sums.spin = Some(sums.spin.unwrap_or_default() + Ns(spin.spin_ns));
+        }
+        Ok(())
+    }
+
+    /// The lock at an address that the kernel side marked. A sample has no stack.
+    fn lock_of_spin(
+        &mut self,
+        place: usize,
+        memory: u32,
+        tagged: u64,
+        object_type: u64,
+        stack: Option<SideStack>,
+    ) -> Result<LockIndex, WriteError> {
+        let address = if self.processes.several { process::untag(tagged) } else { tagged };
+        let stacks = &mut self.stacks;
+        let told = |lock_type| stack.map_or(Told::Nothing, |stack| stacks.told(stack, lock_type));
+        let mut nobody = Namer::default();
+        let traced = self.processes.get_mut(place);
+        let owner = traced.as_ref().map(|traced| traced.record.index);
+        let namer = traced.map_or(&mut nobody, |traced| &mut traced.namer);
+        let (index, new) = self.locks.of_spin(memory, address, object_type, namer, told);
+        self.write_lock(new, owner)?;
+        Ok(index)
+    }
+
     fn add_samples(&mut self, maps: &Maps, totals: &mut Totals) -> Result<(), WriteError> {
-        let Some(codes) = &self.spin_codes else { return Ok(()) };
+        if !self.sampler {
+            return Ok(());
+        }
         let all = maps.sampled();
+        let inexact = self.processes.iter().filter_map(|(_, traced)| traced.spin_codes.as_ref());
         let mut sampled = Sampled {
             ticks: all.ticks,
             target: all.target,
             spinning: all.spinning,
             ambiguous: all.ambiguous,
             lost: all.lost,
-            inexact: codes.inexact,
+            inexact: inexact.map(|codes| codes.inexact).sum(),
             locks: Vec::new(),
         };
-        let mut locks: BTreeMap<LockIndex, u64> = BTreeMap::new();
-        for (lock, LockSamplesSeen { samples, object_type }) in maps.samples() {
-            // A sample has no stack.
-            let told = |_| Told::Nothing;
-            let (index, new) = self.locks.of_spin(lock.0, object_type, &mut self.namer, told);
-            self.write_lock(new)?;
-            *locks.entry(index).or_default() += samples;
+        let mut locks = self.retired_samples.clone();
+        for (lock, seen) in maps.samples() {
+            let index = self.sampled_lock(lock, seen)?;
+            *locks.entry(index).or_default() += seen.samples;
         }
         sampled.locks =
             locks.into_iter().map(|(lock, samples)| LockSamples { lock, samples }).collect();
@@ -409,9 +567,104 @@ impl Intake {
         Ok(())
     }
 
-    pub(super) fn write_lock(&mut self, new: Option<LockRecord>) -> Result<(), WriteError> {
-        new.map_or(Ok(()), |record| self.writer.lock(record))
+    fn sampled_lock(
+        &mut self,
+        lock: Address,
+        seen: LockSamplesSeen,
+    ) -> Result<LockIndex, WriteError> {
+        let (place, memory) = self.processes.of_tagged(lock.0).unwrap_or((usize::MAX, 0));
+        self.lock_of_spin(place, memory, lock.0, seen.object_type, None)
     }
+
+    /// Takes over what there is of memories that are gone since the last call but one, so that the
+    /// tables have room for others.
+    ///
+    /// # Errors
+    /// If the trace can't be written.
+    pub(super) fn retire(&mut self, maps: &mut Maps) -> Result<(), WriteError> {
+        let gone = self.processes.take_gone(&mut self.gone);
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let tags: FxHashSet<u16> =
+            gone.iter().map(|&(_, number)| process::tag_of(process::tag(number, 0))).collect();
+        let is_gone = |tagged: u64| tags.contains(&process::tag_of(tagged));
+        let mut sums = std::mem::take(&mut self.retired_spins);
+        for (key, spin) in maps.spins().into_iter().filter(|(key, _)| is_gone(key.lock)) {
+            if spin.yields != 0 {
+                self.add_spin(key, &spin, &mut sums)?;
+            }
+        }
+        self.retired_spins = sums;
+        for (lock, seen) in maps.samples().into_iter().filter(|(lock, _)| is_gone(lock.0)) {
+            let index = self.sampled_lock(lock, seen)?;
+            *self.retired_samples.entry(index).or_default() += seen.samples;
+        }
+        maps.forget_tagged(is_gone);
+        for &(place, number) in &gone {
+            if let Some(traced) = self.processes.get(place)
+                && !traced.lives()
+                && maps.process(traced.pid).is_some_and(|state| state.number == number)
+            {
+                maps.remove_process(traced.pid);
+            }
+            self.processes.retire(place, number);
+            self.stacks.forget_memory(number);
+        }
+        let numbers: FxHashSet<u32> = gone.into_iter().map(|(_, number)| number).collect();
+        self.locks.forget_memories(|memory| numbers.contains(&memory));
+        Ok(())
+    }
+
+    /// Gives the kernel side numbers for processes to come.
+    pub(super) fn give_numbers(&mut self, maps: &mut Maps) {
+        while maps.give_number(self.processes.free_number()) {
+            self.processes.use_number();
+        }
+    }
+
+    /// Processes whose birth, or end, was lost; ends those that are gone.
+    pub(super) fn reconcile(&mut self, maps: &Maps) -> Vec<usize> {
+        let now = monotonic_now();
+        self.processes.end_the_dead(now);
+        let mut found = Vec::new();
+        for pid in maps.processes() {
+            let Some(state) = maps.process(pid) else { continue };
+            let known = self.processes.place(pid).and_then(|place| self.processes.get(place));
+            if known.is_none_or(|traced| !traced.lives())
+                && crate::target::Process::open(pid).is_ok()
+            {
+                found.push(self.processes.born(pid, state.number, Pid(0), now));
+            }
+        }
+        found
+    }
+
+    /// Writes a lock's record, if it is new; `owner`: whose it is, if it is in nobody else's memory.
+    pub(super) fn write_lock(
+        &mut self,
+        new: Option<LockRecord>,
+        owner: Option<ProcessIndex>,
+    ) -> Result<(), WriteError> {
+        let Some(record) = new else { return Ok(()) };
+        if self.processes.several {
+            self.writer.lock_process(LockProcess { lock: record.index, process: owner })?;
+        }
+        self.writer.lock(record)
+    }
+}
+
+/// The thread that a record is of: each begins with its kind and a thread id.
+fn tid_in(bytes: &[u8]) -> Tid {
+    Tid(bytes.get(4..8).and_then(|word| word.first_chunk()).map_or(0, |w| u32::from_le_bytes(*w)))
+}
+
+/// The process of a thread, if that is still there.
+fn process_of(tid: Tid) -> Option<Pid> {
+    let status = std::fs::read(format!("/proc/{}/status", tid.0)).ok()?;
+    let status = String::from_utf8_lossy(&status);
+    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    line.trim().parse().ok().map(Pid)
 }
 
 /// A wait that began while the programs were being attached begins with the recording.

@@ -10,6 +10,8 @@ use crate::units::{Address, LockIndex};
 /// What was seen of a wait, reduced to what the name of its lock depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Sight {
+    /// Number of the memory that the addresses are of.
+    memory: u32,
     shape: u32,
     lock: u64,
     object_type: u64,
@@ -23,10 +25,12 @@ struct Sight {
     text: u64,
     /// It waits on its own thread state.
     own_state: bool,
+    /// It waits for the world to stop.
+    stops_the_world: bool,
 }
 
 impl Sight {
-    fn of(wait: &Seen<'_>, own_state: bool) -> Self {
+    fn of(memory: u32, wait: &Seen<'_>, own_state: bool, stops_the_world: bool) -> Self {
         let id = wait.id;
         let shape = Shape::from_u32(id.shape).unwrap_or(Shape::Futex);
         let parked = matches!(shape, Shape::Object | Shape::Parked);
@@ -37,6 +41,7 @@ impl Sight {
             Told::Nothing | Told::Itself => (0, 0),
         };
         Self {
+            memory,
             shape: id.shape,
             lock: match (parked || gil, own_state || subject != 0) {
                 (_, true) => 0, // each wait has another
@@ -52,6 +57,7 @@ impl Sight {
             subject,
             text,
             own_state,
+            stops_the_world,
         }
     }
 }
@@ -64,11 +70,11 @@ const MAX_CACHED: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Locks {
     by_sight: FxHashMap<Sight, LockIndex>,
-    by_name: FxHashMap<(Kind, Class, Address, String), LockIndex>,
-    /// What a lock was for when that was last told, by its shape and address.
-    told: FxHashMap<(u32, u64), LockIndex>,
+    by_name: FxHashMap<(u32, Kind, Class, Address, String), LockIndex>,
+    /// What a lock was for when that was last told, by memory, shape and address.
+    told: FxHashMap<(u32, u32, u64), LockIndex>,
     /// The latest lock at each address.
-    by_address: FxHashMap<Address, LockIndex>,
+    by_address: FxHashMap<(u32, Address), LockIndex>,
     classes: Vec<Class>,
     /// Waits without frames that were taken to be for the same as earlier ones for their lock.
     pub(super) inherited: u64,
@@ -78,6 +84,7 @@ impl Locks {
     /// The lock behind a futex wait, and its record if it is new. `name` is asked if it may be.
     pub(super) fn of_wait(
         &mut self,
+        memory: u32,
         wait: &Seen<'_>,
         namer: &mut Namer,
         name: impl FnOnce(&mut Namer) -> LockName,
@@ -89,7 +96,7 @@ impl Locks {
             Some(Shape::Semaphore | Shape::Futex | Shape::Mutex) => Some(id.uaddr),
             _ => None,
         };
-        let place = address.map(|address| (id.shape, address));
+        let place = address.map(|address| (memory, id.shape, address));
         if wait.told == Told::Nothing
             && let Some(&index) = place.and_then(|place| self.told.get(&place))
         {
@@ -97,7 +104,9 @@ impl Locks {
             return (index, None);
         }
         let own_state = namer.waits_on_own_state(wait);
-        let (index, record) = self.intern(Sight::of(wait, own_state), name, namer);
+        let stops_the_world = namer.stops_the_world(wait);
+        let sight = Sight::of(memory, wait, own_state, stops_the_world);
+        let (index, record) = self.intern(sight, name, namer);
         if wait.told != Told::Nothing
             && !own_state
             && let Some(place) = place
@@ -114,6 +123,7 @@ impl Locks {
     /// thread's frames say.
     pub(super) fn of_spin(
         &mut self,
+        memory: u32,
         lock: u64,
         object_type: u64,
         namer: &mut Namer,
@@ -126,12 +136,27 @@ impl Locks {
             told => told,
         };
         let seen = Seen { told, ..Seen::alone(&id) };
-        self.of_wait(&seen, namer, |namer| namer.name(&seen))
+        self.of_wait(memory, &seen, namer, |namer| namer.name(&seen))
     }
 
-    /// The latest lock that was seen at an address.
+    /// What the lock at an address is for, as was told last, in a recording of one process.
+    pub(super) fn told_at(&self, shape: u32, address: Address) -> Option<LockIndex> {
+        self.told.get(&(0, shape, address.0)).copied()
+    }
+
+    /// A lock that says by itself what it is, in a recording of one process.
+    pub(super) fn of_plain(
+        &mut self,
+        id: &FutexIdentity,
+        namer: &mut Namer,
+    ) -> (LockIndex, Option<LockRecord>) {
+        let seen = Seen::alone(id);
+        self.of_wait(0, &seen, namer, |namer| namer.name(&seen))
+    }
+
+    /// The latest lock that was seen at an address, in a recording of one process.
     pub(super) fn known_at(&self, address: u64) -> Option<LockIndex> {
-        self.by_address.get(&Address(address)).copied()
+        self.by_address.get(&(0, Address(address))).copied()
     }
 
     /// A lock that was used, of which only address and kind are known: what waits for it, if there
@@ -152,13 +177,13 @@ impl Locks {
             _ => {
                 let id = namer.parked_identity(address, 0);
                 let seen = Seen::alone(&id);
-                return self.of_wait(&seen, namer, |namer| namer.name(&seen));
+                return self.of_wait(0, &seen, namer, |namer| namer.name(&seen));
             }
         };
         let id = FutexIdentity { uaddr: address, shape: shape as u32, ..Default::default() };
         let seen = Seen::alone(&id);
         self.intern(
-            Sight::of(&seen, false),
+            Sight::of(0, &seen, false, false),
             |namer| match what {
                 UseKind::Rwlock | UseKind::Cond => {
                     let (kind, class, name) = match what {
@@ -191,6 +216,14 @@ impl Locks {
         self.by_address.clear();
     }
 
+    /// Forgets what addresses meant in memories that are gone.
+    pub(super) fn forget_memories(&mut self, gone: impl Fn(u32) -> bool) {
+        self.by_sight.retain(|sight, _| !gone(sight.memory));
+        self.by_name.retain(|key, _| !gone(key.0));
+        self.told.retain(|key, _| !gone(key.0));
+        self.by_address.retain(|key, _| !gone(key.0));
+    }
+
     fn intern(
         &mut self,
         sight: Sight,
@@ -204,7 +237,8 @@ impl Locks {
             self.by_sight.clear();
         }
         let LockName { kind, class, address, lock, name } = name(namer);
-        let key = (kind, class, lock, name);
+        let memory = sight.memory;
+        let key = (memory, kind, class, lock, name);
         if let Some(&index) = self.by_name.get(&key) {
             self.by_sight.insert(sight, index);
             return (index, None);
@@ -213,11 +247,11 @@ impl Locks {
         if self.by_address.len() >= MAX_CACHED {
             self.by_address.clear();
         }
-        self.by_address.insert(key.2, index);
+        self.by_address.insert((memory, key.3), index);
         self.classes.push(class);
         self.by_sight.insert(sight, index);
         self.by_name.insert(key.clone(), index);
-        let name = key.3;
+        let name = key.4;
         let record = LockRecord { index, kind, class, address, lock, name, shape: sight.shape };
         (index, Some(record))
     }

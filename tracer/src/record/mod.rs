@@ -1,16 +1,20 @@
 //! A recording: attach, take in what the kernel side sends, write the trace, close it properly.
 
 mod attach;
+mod below;
 mod held;
 mod in_flight;
 mod intake;
 mod kernel_log;
 mod locks;
+mod lookout;
 mod naming;
 mod natives;
 mod output;
 mod places;
+mod processes;
 mod session;
+mod shared;
 mod spin_code;
 mod stacks;
 mod status;
@@ -18,6 +22,6 @@ mod thread_ids;
 mod threads;
 mod uses;
 
-pub use attach::{Attached, attach};
+pub use attach::{Attached, Found, attach, attach_all, look_at};
 pub use output::Output;
 pub use session::{Finished, Session, StopWhen};

@@ -15,13 +15,15 @@ const MAX_WAITING: usize = 4096;
 /// Stacks that were unwound, until their waits come.
 #[derive(Debug)]
 pub(super) struct Natives {
-    names: NativeNames,
+    pid: Pid,
+    /// Made when the first stack comes.
+    names: Option<NativeNames>,
     waiting: FxHashMap<u64, Vec<NativeFrame>>,
 }
 
 impl Natives {
     pub(super) fn new(pid: Pid) -> Self {
-        Self { names: NativeNames::new(pid), waiting: FxHashMap::default() }
+        Self { pid, names: None, waiting: FxHashMap::default() }
     }
 
     /// Takes in a stack that the kernel side sent; false if it is malformed.
@@ -31,7 +33,7 @@ impl Natives {
         let Some(bytes) = rest.get(..len).filter(|_| len <= NATIVE_BYTES) else { return false };
         let interpreter = namer.interpreter().map_or("", |python| &python.file);
         let stack = NativeStack { ip: event.ip, sp: event.sp, bp: event.bp, bytes };
-        let frames = self.names.frames(stack, interpreter);
+        let frames = self.names().frames(stack, interpreter);
         if self.waiting.len() >= MAX_WAITING {
             self.waiting.clear();
         }
@@ -53,12 +55,17 @@ impl Natives {
         namer: &Namer,
     ) -> Option<String> {
         let interpreter = namer.interpreter().map_or("", |python| &python.file);
-        let module = match self.names.module_of(futex.0) {
+        let module = match self.names().module_of(futex.0) {
             Some(module) => module,
             None => frames.iter().map(|frame| frame.module.as_str()).find(|m| !is_libc(m))?,
         };
         let name = module.rsplit('/').next().unwrap_or(module);
         (module != interpreter && !is_libc(module)).then(|| name.to_owned())
+    }
+
+    fn names(&mut self) -> &mut NativeNames {
+        let pid = self.pid;
+        self.names.get_or_insert_with(|| NativeNames::new(pid))
     }
 
     /// The process is another program now.

@@ -6,24 +6,27 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
+use rustc_hash::FxHashSet;
 use rustix::process::{PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use tracer_common::{InterpreterConfig, StackConfig};
+use tracer_common::{InterpreterConfig, ProcessState, StackConfig};
 
-use super::attach::{Attached, introduce};
+use super::attach::{Attached, NEXT_NUMBER, introduce, process_state};
 use super::intake::{Intake, Taken};
 use super::kernel_log::KernelLog;
-use super::spin_code::SpinCodes;
+use super::lookout::Lookout;
+use super::processes::Processes;
+use super::spin_code::spin_code_writer;
 use super::status::StatusLine;
 use crate::cpython::{Detected, Namer, detect, interpreters, verify};
 use crate::kernel::monotonic_now;
 use crate::probe::{Groups, Loaded, Maps, Uprobes};
 use crate::target::{Process, tids};
 use crate::trace::TraceWriter;
-use crate::trace::records::{End, Meta, Totals};
+use crate::trace::records::{End, Meta, Target, Totals};
 use crate::units::{Monotonic, Ns, Pid};
 
 /// The ring buffer is looked at this often even if nobody says that it fills up. Each look takes a
@@ -35,10 +38,6 @@ const FLUSH_EVERY: Duration = Duration::from_secs(1);
 const TOTALS_SHARE: u64 = 16;
 /// … and this often anyway.
 const TOTALS_AT_LEAST_EVERY: Duration = Duration::from_secs(10);
-/// A starting interpreter is looked for this often, at first and later.
-const DETECT_EVERY: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(200)];
-/// How long "at first" is.
-const DETECT_EAGERLY: Duration = Duration::from_secs(3);
 
 /// What ends a recording, beside the target's exit.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,27 +82,10 @@ pub struct Session {
     waits_at_totals: u64,
     /// The kernel counts the programs' time as long as this is open.
     _statistics: Option<OwnedFd>,
-    /// The look-out for an interpreter; `None`: it is known.
-    lookout: Option<Lookout>,
-}
-
-/// When to look for an interpreter next, in a target that has none yet.
-#[derive(Clone, Copy, Debug)]
-struct Lookout {
-    since: Instant,
-    next: Instant,
-}
-
-impl Lookout {
-    fn begin() -> Self {
-        let now = Instant::now();
-        Self { since: now, next: now }
-    }
-
-    fn again(self) -> Self {
-        let eager = self.since.elapsed() < DETECT_EAGERLY;
-        Self { next: Instant::now() + DETECT_EVERY[usize::from(!eager)], ..self }
-    }
+    /// Processes with a look-out for an interpreter.
+    searching: Vec<usize>,
+    /// A command that we started has ended, and others that it forked have not.
+    command_ended: bool,
 }
 
 impl Session {
@@ -129,13 +111,18 @@ impl Session {
         if !sampler {
             meta.options.sample_hz = None; // the programs say why
         }
-        let lookout = namer.interpreter().is_none().then(Lookout::begin);
         let mut writer = TraceWriter::new(file)?;
         writer.meta(&meta)?;
         let hooks = attached.loaded.hooks;
+        let several = !attached.processes.is_empty();
+        let processes = if several {
+            Self::begin_several(&mut attached, namer, &meta, sampler)
+        } else {
+            Processes::one(meta.target.clone(), namer, sampler)
+        };
         let mut intake = Intake::new(
-            pid,
-            namer,
+            processes,
+            sampler,
             writer,
             attached.start,
             meta.options.min_wait,
@@ -145,10 +132,15 @@ impl Session {
         if !groups.is_empty() {
             intake.uses.begin(meta.uprobe_cost);
         }
-        for (tid, _) in attached.maps.threads() {
+        for (tid, state) in attached.maps.threads() {
+            if several {
+                intake.settle(tid, Pid(state.tgid));
+                let place = intake.threads.home(tid).place;
+                intake.processes.thread_born(place);
+            }
             intake.threads.index(tid);
         }
-        intake.spin_codes = sampler.then(|| SpinCodes::new(pid));
+        let searching = intake.processes.living();
         intake.refresh_threads(&mut attached.maps);
         let ring = attached.maps.take_events();
         let kernel_log = KernelLog::open(attached.loaded.ebpf_mut());
@@ -167,7 +159,8 @@ impl Session {
             totals_bytes: 0,
             waits_at_totals: 0,
             _statistics: None,
-            lookout,
+            searching,
+            command_ended: false,
         })
     }
 
@@ -179,6 +172,30 @@ impl Session {
         let open = aya::sys::enable_stats(aya::sys::Stats::RunTime);
         self._statistics = Some(open.context("the kernel does not count its programs' time")?);
         Ok(())
+    }
+
+    /// Takes over the processes that were found at the attach; `namer` is the first one's.
+    fn begin_several(
+        attached: &mut Attached,
+        mut namer: Namer,
+        meta: &Meta,
+        sampler: bool,
+    ) -> Processes {
+        let found = std::mem::take(&mut attached.processes);
+        let mut processes = Processes::several(sampler, NEXT_NUMBER);
+        for one in found {
+            let first = one.pid == meta.target.pid;
+            let target = if first { meta.target.clone() } else { one.target };
+            let own = if first { std::mem::take(&mut namer) } else { one.namer };
+            let place = processes.add(one.pid, one.number, own, one.came, target);
+            if let Some(traced) = processes.get_mut(place) {
+                traced.record.recorded = one.recorded;
+                if one.recorded {
+                    traced.lookout = None;
+                }
+            }
+        }
+        processes
     }
 
     /// Records until something ends it, then closes the trace. `ready` is called once everything
@@ -232,15 +249,24 @@ impl Session {
         let deadline = begun + stop.after.unwrap_or(far);
         let mut status = StatusLine::new(stop.quiet);
         let mut interrupts = 0;
+        let mut first_ended = false;
         ready()?;
         let reason = loop {
-            let look_at = self.lookout.map_or(begun + far, |lookout| lookout.next);
+            let look_at = self.next_look();
+            let looking = look_at.is_some();
+            let look_at = look_at.unwrap_or(begun + far);
             tokio::select! {
-                _ = exited.readable() => break "target_exited",
+                _ = exited.readable(), if !first_ended => {
+                    first_ended = true;
+                    if !self.intake.processes.several {
+                        break "target_exited";
+                    }
+                    self.drain(ring.get_mut())?; // its last words
+                }
                 () = sleep_until(deadline) => break "duration",
                 () = received(&mut interrupt) => {
                     interrupts += 1;
-                    if !stop.own_child || interrupts > 1 {
+                    if !stop.own_child || first_ended || interrupts > 1 {
                         break "interrupted";
                     }
                 }
@@ -253,14 +279,23 @@ impl Session {
                 }
                 _ = drain.tick() => {
                     self.drain(ring.get_mut())?;
-                    if let Some(codes) = &mut self.intake.spin_codes {
-                        codes.refresh(&mut self.maps);
-                    }
+                    self.refresh_spin_codes();
                 }
-                () = sleep_until(look_at), if self.lookout.is_some() => {
-                    self.look_for_interpreter()?;
-                }
+                () = sleep_until(look_at), if looking => self.look_where_due()?,
                 _ = flush.tick() => self.flush()?,
+            }
+            if first_ended && self.is_over() {
+                break "target_exited";
+            }
+            if first_ended && stop.own_child && !self.command_ended {
+                self.command_ended = true;
+                if !stop.quiet {
+                    status.clear();
+                    eprintln!(
+                        "lockwatt: the command has ended; processes that it forked live on, and are \
+                         recorded until they end (Ctrl-C ends the recording)"
+                    );
+                }
             }
             if status.is_due() {
                 let drops: u64 = self.maps.drops().values().sum();
@@ -274,12 +309,17 @@ impl Session {
 
     fn drain(&mut self, ring: &mut RingBuf<MapData>) -> Result<()> {
         while let Some(record) = ring.next() {
-            if Intake::is_exec(&record) {
-                self.intake.keep_uses(&mut self.maps)?;
+            if Intake::is_exec(&record) && !self.intake.processes.several {
+                self.intake.keep_sums(&mut self.maps)?;
             }
-            if self.intake.take(&record, &self.maps)? == Taken::Exec {
-                self.forget_interpreter()?;
+            match self.intake.take(&record, &self.maps)? {
+                Taken::Recorded | Taken::Ended => {}
+                Taken::Born(place) => self.searching.push(place),
+                Taken::Exec(place) => self.forget_interpreter(place)?,
             }
+        }
+        if self.intake.processes.several {
+            self.intake.give_numbers(&mut self.maps);
         }
         Ok(())
     }
@@ -290,13 +330,23 @@ impl Session {
         for tid in gone {
             self.maps.remove_thread(tid);
         }
+        if self.intake.processes.several {
+            self.reconcile()?;
+        }
         for (tid, state) in self.maps.threads() {
+            if !self.intake.threads.is_settled(tid) {
+                self.intake.settle(tid, Pid(state.tgid));
+            }
             self.intake.threads.update(tid, &state);
         }
-        self.recheck_interpreter()?;
+        for place in self.intake.processes.living() {
+            self.recheck_interpreter(place)?;
+        }
         self.intake.refresh_threads(&mut self.maps);
         self.look_at_programs();
+        self.intake.retire(&mut self.maps)?;
         let totals = self.intake.totals(&self.maps, monotonic_now())?;
+        self.write_processes()?;
         let threads = self.intake.threads.take_changed();
         self.intake.writer.threads(&threads)?;
         self.write_totals(&totals)?;
@@ -332,28 +382,63 @@ impl Session {
         }
     }
 
-    fn forget_interpreter(&mut self) -> Result<()> {
-        self.intake.namer.set_interpreter(self.pid, None);
-        self.maps.set_interpreter(&InterpreterConfig::default())?;
-        self.maps.set_stacks(&StackConfig::default())?;
-        self.maps.forget_spin_sites();
-        if let Some(codes) = &mut self.intake.spin_codes {
-            codes.forget(&mut self.maps);
+    fn forget_interpreter(&mut self, place: usize) -> Result<()> {
+        let several = self.intake.processes.several;
+        if !several {
+            self.maps.set_interpreter(&InterpreterConfig::default())?;
+            self.maps.set_stacks(&StackConfig::default())?;
+            self.maps.forget_spin_sites();
         }
-        self.lookout = Some(Lookout::begin());
-        self.look_for_interpreter()
+        let Some(traced) = self.intake.processes.get_mut(place) else { return Ok(()) };
+        traced.namer.set_interpreter(traced.pid, None);
+        traced.lookout = Some(Lookout::begin());
+        if let Some(codes) = &mut traced.spin_codes {
+            codes.forget(&mut spin_code_writer(&mut self.maps, several.then_some(traced.pid)));
+        }
+        if several {
+            // As the kernel side did already; but an older state may have been written since.
+            let state = ProcessState { number: traced.number, ..ProcessState::default() };
+            self.maps.set_process(traced.pid, &state)?;
+        }
+        if !self.searching.contains(&place) {
+            self.searching.push(place);
+        }
+        self.look_for_interpreter(place)
     }
 
-    fn look_for_interpreter(&mut self) -> Result<()> {
-        self.lookout = self.lookout.map(Lookout::again);
-        let Ok(process) = Process::open(self.pid) else { return Ok(()) }; // its end is seen elsewhere
+    /// When an interpreter is to be looked for next.
+    fn next_look(&mut self) -> Option<Instant> {
+        let processes = &self.intake.processes;
+        let lookout = |place: &usize| processes.get(*place).and_then(|traced| traced.lookout);
+        self.searching.retain(|place| lookout(place).is_some());
+        self.searching.iter().filter_map(|place| Some(lookout(place)?.next)).min()
+    }
+
+    fn look_where_due(&mut self) -> Result<()> {
+        let now = Instant::now();
+        for place in self.searching.clone() {
+            let traced = self.intake.processes.get(place);
+            if traced.and_then(|traced| traced.lookout).is_some_and(|lookout| lookout.next <= now) {
+                self.look_for_interpreter(place)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn look_for_interpreter(&mut self, place: usize) -> Result<()> {
+        let several = self.intake.processes.several;
+        let Some(traced) = self.intake.processes.get_mut(place) else { return Ok(()) };
+        let again = if several { Lookout::again_among_many } else { Lookout::again };
+        traced.lookout = traced.lookout.map(again);
+        let pid = traced.pid;
+        let Ok(process) = Process::open(pid) else { return Ok(()) }; // its end is seen elsewhere
         let Ok(detected) = detect(&process) else { return Ok(()) };
         let exe = process.exe();
         if exe.is_empty() {
             return Ok(()); // it is ending, its memory is gone already: what it was is known
         }
-        let before = self.meta.target.clone();
-        let target = &mut self.meta.target;
+        let before = traced.record.target.clone();
+        let mut target = before.clone();
         target.exe = exe;
         target.cmdline = process.cmdline();
         target.unnamed_because = None;
@@ -363,17 +448,22 @@ impl Session {
                 target.python = Some(python.version.to_string());
                 target.free_threaded = Some(python.layout.free_threaded);
                 target.stackless_because = python.frames.as_ref().err().map(ToString::to_string);
-                introduce(&mut self.maps, &python)?;
-                self.intake.namer.set_interpreter(self.pid, Some(*python));
-                self.lookout = None;
-                self.intake.refresh_threads(&mut self.maps);
+                traced.namer.set_interpreter(pid, Some(*python));
+                traced.lookout = None;
+                traced.record.recorded = true;
+                self.introduce(place)?;
+                self.intake.refresh_threads_of(place, &mut self.maps);
                 self.attach_uprobes(&process);
             }
             Detected::NotYet => {}
             Detected::UnknownLayout { version, why } => {
                 target.python = version.map(|version| version.to_string());
                 target.unnamed_because = Some(why.to_string());
-                self.lookout = None;
+                traced.lookout = None;
+                traced.record.recorded = true;
+                if several {
+                    self.introduce(place)?;
+                }
                 self.attach_uprobes(&process);
             }
             Detected::NotCPython => {
@@ -382,17 +472,89 @@ impl Session {
                 target.unnamed_because = Some(format!("{} is no CPython", target.exe));
             }
         }
-        if self.meta.target != before {
+        self.set_target(place, target)
+    }
+
+    /// Tells the kernel side about the interpreter of a process.
+    fn introduce(&mut self, place: usize) -> Result<()> {
+        let Some(traced) = self.intake.processes.get(place) else { return Ok(()) };
+        let python = traced.namer.interpreter();
+        if !self.intake.processes.several {
+            return python.map_or(Ok(()), |python| introduce(&mut self.maps, python));
+        }
+        // What it learned of spinning stays.
+        let before = self.maps.process(traced.pid).unwrap_or_default();
+        let state = ProcessState {
+            spin_code: before.spin_code,
+            ..process_state(traced.number, traced.record.recorded, python)
+        };
+        Ok(self.maps.set_process(traced.pid, &state)?)
+    }
+
+    /// A process turned out to be something else.
+    fn set_target(&mut self, place: usize, target: Target) -> Result<()> {
+        let Some(traced) = self.intake.processes.get_mut(place) else { return Ok(()) };
+        if traced.record.target == target {
+            return Ok(());
+        }
+        traced.record.target = target;
+        traced.changed = true;
+        if place == 0 {
+            let target = traced.record.target.clone();
+            self.meta.target = target;
             self.intake.writer.meta(&self.meta)?;
         }
         Ok(())
     }
 
+    fn write_processes(&mut self) -> Result<()> {
+        if self.intake.processes.several {
+            let changed = self.intake.processes.changed();
+            self.intake.writer.processes(&changed)?;
+        }
+        Ok(())
+    }
+
+    /// What was lost of births and ends is found out.
+    fn reconcile(&mut self) -> Result<()> {
+        for place in self.intake.reconcile(&self.maps) {
+            if let Some(traced) = self.intake.processes.get_mut(place) {
+                traced.lookout = Some(Lookout::begin());
+            }
+            self.searching.push(place);
+        }
+        Ok(())
+    }
+
+    /// Nothing that is recorded lives on, nor anything that may soon be recorded.
+    fn is_over(&self) -> bool {
+        !self.intake.processes.iter().any(|(_, traced)| {
+            traced.lives()
+                && (traced.record.recorded || traced.lookout.is_some_and(Lookout::is_new))
+        })
+    }
+
+    fn refresh_spin_codes(&mut self) {
+        let several = self.intake.processes.several;
+        let sites = self.maps.spin_sites();
+        for (place, ret, register) in sites {
+            let Some((place, _)) = self.intake.processes.of_tagged(place.0) else { continue };
+            let Some(traced) = self.intake.processes.get_mut(place) else { continue };
+            let pid = several.then_some(traced.pid);
+            if let Some(codes) = &mut traced.spin_codes {
+                codes.learn(ret, register, &mut spin_code_writer(&mut self.maps, pid));
+            }
+        }
+    }
+
     /// Hooks the functions of an interpreter that was found only now, or after an exec again.
+    /// In a recording of one process only.
     fn attach_uprobes(&mut self, process: &Process) {
         let groups = Groups::named(&self.meta.options.uprobes);
         let Some(loaded) = self.loaded.as_mut().filter(|_| !groups.is_empty()) else { return };
-        let minor = self.intake.namer.interpreter().map(|python| python.version.minor().1);
+        let only = self.intake.processes.get(0);
+        let minor =
+            only.and_then(|only| only.namer.interpreter()).map(|python| python.version.minor().1);
         let states = self.uprobes.attach(loaded.ebpf_mut(), process, groups, minor);
         self.meta.programs.retain(|program| !program.is_uprobe());
         self.meta.programs.extend(states);
@@ -400,27 +562,29 @@ impl Session {
 
     /// What may have changed since the interpreter was found: subinterpreters have come or gone,
     /// or a layout that nothing spoke against then turns out to be another.
-    fn recheck_interpreter(&mut self) -> Result<()> {
-        let namer = &self.intake.namer;
+    fn recheck_interpreter(&mut self, place: usize) -> Result<()> {
+        let Some(traced) = self.intake.processes.get_mut(place) else { return Ok(()) };
+        let namer = &traced.namer;
         let (Some(memory), Some(python)) = (namer.memory(), namer.interpreter()) else {
             return Ok(());
         };
         let now = interpreters(memory, python.runtime, &python.layout);
         if !now.is_empty() && now != python.interpreters {
-            return self.look_for_interpreter();
+            return self.look_for_interpreter(place);
         }
         if python.frames_checked || python.frames.is_err() {
             return Ok(());
         }
-        let checked = verify(memory, self.pid, python);
-        let Some(python) = self.intake.namer.interpreter_mut() else { return Ok(()) };
+        let checked = verify(memory, traced.pid, python);
+        let Some(python) = traced.namer.interpreter_mut() else { return Ok(()) };
         match checked {
             Ok(checked) => python.frames_checked = checked,
             Err(why) => {
-                self.meta.target.stackless_because = Some(why.to_string());
+                let stackless_because = Some(why.to_string());
                 python.frames = Err(why);
-                introduce(&mut self.maps, python)?;
-                self.intake.writer.meta(&self.meta)?;
+                let target = Target { stackless_because, ..traced.record.target.clone() };
+                self.introduce(place)?;
+                self.set_target(place, target)?;
             }
         }
         Ok(())
@@ -429,7 +593,11 @@ impl Session {
     /// Detaches, takes in what is left, and closes the trace.
     fn close(&mut self, reason: &'static str) -> Result<Finished> {
         self.intake.refresh_threads(&mut self.maps);
-        let alive = tids(self.pid).unwrap_or_default();
+        let mut alive = FxHashSet::default();
+        for place in self.intake.processes.living() {
+            let traced = self.intake.processes.get(place);
+            alive.extend(traced.into_iter().flat_map(|t| tids(t.pid).unwrap_or_default()));
+        }
         self.look_at_programs();
         self.drop_programs();
         let end = monotonic_now();
@@ -446,6 +614,7 @@ impl Session {
         }
         self.intake.write_held()?;
         let totals = self.intake.totals(&self.maps, end)?;
+        self.write_processes()?;
         let threads = self.intake.threads.take_changed();
         self.intake.writer.threads(&threads)?;
         self.intake.writer.totals(&totals)?;

@@ -31,37 +31,56 @@ impl SpinCodes {
         Self { pid, seen: Vec::new(), told: Vec::new(), inexact: 0 }
     }
 
-    /// Looks for places that were learned since.
-    pub(super) fn refresh(&mut self, maps: &mut Maps) {
-        for (ret, register) in maps.spin_sites() {
-            if self.seen.contains(&ret) {
-                continue;
-            }
-            self.seen.push(ret);
-            let exact = function_at(self.pid, ret);
-            self.inexact += u64::from(exact.is_none());
-            let range = exact.unwrap_or_else(|| around(ret));
-            // Two places in one function have the lock in the same register, or the first one counts.
-            if self.told.iter().any(|told| told.contains(&ret)) {
-                continue;
-            }
-            let slot = u32::try_from(self.told.len()).unwrap_or(SPIN_CODE_SLOTS);
-            let code = SpinCode { start: range.start.0, end: range.end.0, register };
-            if slot < SPIN_CODE_SLOTS && maps.set_spin_code(slot, code) {
-                self.told.push(range);
-            } else {
-                self.inexact += 1;
-            }
+    /// A place whose register is known; nothing happens if it was dealt with.
+    pub(super) fn learn(
+        &mut self,
+        ret: Address,
+        register: u64,
+        set: &mut impl FnMut(u32, SpinCode) -> bool,
+    ) {
+        if self.seen.contains(&ret) {
+            return;
+        }
+        self.seen.push(ret);
+        let exact = function_at(self.pid, ret);
+        self.inexact += u64::from(exact.is_none());
+        let range = exact.unwrap_or_else(|| around(ret));
+        // Two places in one function have the lock in the same register, or the first one counts.
+        if self.told.iter().any(|told| told.contains(&ret)) {
+            return;
+        }
+        let slot = u32::try_from(self.told.len()).unwrap_or(SPIN_CODE_SLOTS);
+        let code = SpinCode { start: range.start.0, end: range.end.0, register };
+        if slot < SPIN_CODE_SLOTS && set(slot, code) {
+            self.told.push(range);
+        } else {
+            self.inexact += 1;
         }
     }
 
     /// Forgets what was where: the target has replaced its memory.
-    pub(super) fn forget(&mut self, maps: &mut Maps) {
+    pub(super) fn forget(&mut self, set: &mut impl FnMut(u32, SpinCode) -> bool) {
         for slot in 0..SPIN_CODE_SLOTS {
-            maps.set_spin_code(slot, SpinCode::default());
+            set(slot, SpinCode::default());
         }
         self.seen.clear();
         self.told.clear();
+    }
+}
+
+/// Tells the sampler of a function that spins: in the only process, or in one of several.
+pub(super) fn spin_code_writer(
+    maps: &mut Maps,
+    pid: Option<Pid>,
+) -> impl FnMut(u32, SpinCode) -> bool {
+    move |slot, code| match pid {
+        None => maps.set_spin_code(slot, code),
+        Some(pid) => {
+            let Some(mut state) = maps.process(pid) else { return false };
+            let Some(place) = state.spin_code.get_mut(slot as usize) else { return false };
+            *place = code;
+            maps.set_process(pid, &state).is_ok()
+        }
     }
 }
 

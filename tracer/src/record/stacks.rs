@@ -23,15 +23,25 @@ const GONE: &str = "[code gone]";
 /// Frames, leaf first, and a [`WalkEnd`] number.
 type Content = (Vec<FrameIndex>, u32);
 
-/// Stacks and frames by what was seen of them, and by what they turned out to be.
+/// Where frames are resolved: the memory that they are of, by its number, then those that it was
+/// copied from, which had the same code objects at the same addresses.
+pub(super) type Memories<'a> = Vec<(u32, &'a Namer)>;
+
+/// What was seen in one memory.
 #[derive(Debug, Default)]
-pub(super) struct Stacks {
+struct Memory {
     names: CodeNames,
     /// `None`: a shim, which nobody shows.
     frames: FxHashMap<RawFrame, Option<FrameIndex>>,
+    by_id: FxHashMap<u64, SideStack>,
+}
+
+/// Stacks and frames by what was seen of them, and by what they turned out to be.
+#[derive(Debug, Default)]
+pub(super) struct Stacks {
+    memories: FxHashMap<u32, Memory>,
     places: FxHashMap<Place, FrameIndex>,
     natives: FxHashMap<NativeFrame, FrameIndex>,
-    by_id: FxHashMap<u64, SideStack>,
     by_content: FxHashMap<Rc<Content>, StackIndex>,
     contents: Vec<Rc<Content>>,
     /// Functions and files by frame; `None`: native.
@@ -51,7 +61,7 @@ impl Stacks {
     pub(super) fn take(
         &mut self,
         bytes: &[u8],
-        namer: &Namer,
+        memories: &Memories<'_>,
         writer: &mut Sink,
     ) -> Result<bool, WriteError> {
         let Ok((event, rest)) = StackEvent::read_from_prefix(bytes) else { return Ok(false) };
@@ -63,17 +73,19 @@ impl Stacks {
         let frames = rest.chunks_exact(size).take(count);
         let frames: Vec<RawFrame> =
             frames.filter_map(|bytes| RawFrame::read_from_bytes(bytes).ok()).collect();
-        let stack = self.intern(&frames, event.end, namer, writer)?;
-        self.by_id.insert(event.id, stack);
+        let stack = self.intern(&frames, event.end, memories, writer)?;
+        let own = memories.first().map_or(0, |&(number, _)| number);
+        self.memories.entry(own).or_default().by_id.insert(event.id, stack);
         Ok(true)
     }
 
-    /// The stack behind an id of the kernel side, or why there is none.
-    pub(super) fn side(&self, id: u64) -> SideStack {
+    /// The stack behind an id of the kernel side, of the memory with that number, or why there is none.
+    pub(super) fn side(&self, id: u64, memory: u32) -> SideStack {
         if let Some(why) = u32::try_from(id).ok().and_then(NoStack::from_u32) {
             return SideStack::Missing(why);
         }
-        self.by_id.get(&id).copied().unwrap_or(SideStack::Missing(NoStack::Lost))
+        let known = self.memories.get(&memory).and_then(|memory| memory.by_id.get(&id));
+        known.copied().unwrap_or(SideStack::Missing(NoStack::Lost))
     }
 
     /// What a waiter's frames say about its wait for such a lock.
@@ -104,12 +116,12 @@ impl Stacks {
         &mut self,
         frames: &[RawFrame],
         end: u32,
-        namer: &Namer,
+        memories: &Memories<'_>,
         writer: &mut Sink,
     ) -> Result<SideStack, WriteError> {
         let mut indices = Vec::with_capacity(frames.len());
         for frame in frames {
-            indices.extend(self.frame(*frame, namer, writer)?);
+            indices.extend(self.frame(*frame, memories, writer)?);
         }
         if indices.is_empty() {
             let whole = end == WalkEnd::Complete as u32;
@@ -186,23 +198,39 @@ impl Stacks {
 
     /// The process is another program now: addresses mean other code.
     pub(super) fn forget(&mut self) {
-        self.names.clear();
-        self.frames.clear();
+        for memory in self.memories.values_mut() {
+            memory.names.clear();
+            memory.frames.clear();
+        }
+    }
+
+    /// A memory is gone, and no more records of it can come.
+    pub(super) fn forget_memory(&mut self, number: u32) {
+        self.memories.remove(&number);
     }
 
     fn frame(
         &mut self,
         frame: RawFrame,
-        namer: &Namer,
+        memories: &Memories<'_>,
         writer: &mut Sink,
     ) -> Result<Option<FrameIndex>, WriteError> {
-        if let Some(&known) = self.frames.get(&frame) {
+        // What a copy was copied from may have been asked before: `RawFrame::check` tells a code object
+        // from another one that took its place since.
+        let known = memories.iter().find_map(|(n, _)| self.memories.get(n)?.frames.get(&frame));
+        if let Some(&known) = known {
             return Ok(known);
         }
-        let resolved = match (namer.memory(), namer.interpreter()) {
-            (Some(memory), Some(python)) => self.names.resolve(memory, python, &frame),
-            _ => Resolved::Gone,
-        };
+        let mut resolved = Resolved::Gone;
+        for &(number, namer) in memories {
+            if let (Some(memory), Some(python)) = (namer.memory(), namer.interpreter()) {
+                let names = &mut self.memories.entry(number).or_default().names;
+                resolved = names.resolve(memory, python, &frame);
+            }
+            if resolved != Resolved::Gone {
+                break;
+            }
+        }
         let known = match resolved {
             Resolved::Place(place) => Some(self.place(place, writer)?),
             Resolved::Shim => None,
@@ -212,10 +240,12 @@ impl Stacks {
                 return self.place(place, writer).map(Some); // it may be there the next time
             }
         };
-        if self.frames.len() >= MAX_KEPT {
-            self.frames.clear();
+        let own = memories.first().map_or(0, |&(number, _)| number);
+        let frames = &mut self.memories.entry(own).or_default().frames;
+        if frames.len() >= MAX_KEPT {
+            frames.clear();
         }
-        self.frames.insert(frame, known);
+        frames.insert(frame, known);
         Ok(known)
     }
 

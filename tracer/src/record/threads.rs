@@ -7,12 +7,34 @@ use tracer_common::ThreadState;
 
 use crate::target::{comm, exec_time};
 use crate::trace::records::ThreadRecord;
-use crate::units::{Monotonic, Ns, Pid, ThreadIndex, Tid};
+use crate::units::{Monotonic, Ns, Pid, ProcessIndex, ThreadIndex, Tid};
+
+/// The process of a thread.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Home {
+    /// As the host numbers it.
+    pub(super) pid: Pid,
+    /// Its place among the [processes](super::processes::Processes).
+    pub(super) place: usize,
+    /// In the trace.
+    pub(super) index: ProcessIndex,
+}
+
+impl Home {
+    /// Of a thread whose process is not known.
+    pub(super) const UNKNOWN: Self =
+        Self { pid: Pid(0), place: usize::MAX, index: ProcessIndex(u32::MAX) };
+}
 
 /// All threads seen so far.
 #[derive(Debug)]
 pub(super) struct Threads {
-    pid: Pid,
+    /// The process of a thread of which that is not said.
+    home: Home,
+    /// The others.
+    homes: FxHashMap<Tid, Home>,
+    /// By index.
+    pids: Vec<Pid>,
     records: Vec<ThreadRecord>,
     /// Those that differ from what was last written, by index.
     changed: BTreeSet<usize>,
@@ -24,9 +46,12 @@ pub(super) struct Threads {
 }
 
 impl Threads {
-    pub(super) fn new(pid: Pid) -> Self {
+    /// `home`: where threads are of which nothing else is said.
+    pub(super) fn new(home: Home) -> Self {
         Self {
-            pid,
+            home,
+            homes: FxHashMap::default(),
+            pids: Vec::new(),
             records: Vec::new(),
             changed: BTreeSet::new(),
             exec_before: Vec::new(),
@@ -41,6 +66,21 @@ impl Threads {
             Some(&index) => index,
             None => self.add(tid, None),
         }
+    }
+
+    /// Says which process a thread is of, before anything else is said of it.
+    pub(super) fn settle(&mut self, tid: Tid, home: Home) {
+        self.homes.insert(tid, home);
+    }
+
+    /// The process of a thread.
+    pub(super) fn home(&self, tid: Tid) -> Home {
+        self.homes.get(&tid).copied().unwrap_or(self.home)
+    }
+
+    /// Whether that was said, or needs no saying.
+    pub(super) fn is_settled(&self, tid: Tid) -> bool {
+        self.home.place != usize::MAX || self.homes.contains_key(&tid)
     }
 
     /// True if a thread with this id has been seen.
@@ -70,9 +110,10 @@ impl Threads {
 
     /// Threads that have ended and are gone: their kernel state may be removed.
     pub(super) fn take_gone(&mut self) -> Vec<Tid> {
-        let task = |tid: Tid| format!("/proc/{}/task/{}", self.pid.0, tid.0);
+        let ended = std::mem::take(&mut self.ended);
+        let task = |tid: Tid| format!("/proc/{}/task/{}", self.home(tid).pid.0, tid.0);
         let (gone, still): (Vec<_>, Vec<_>) =
-            self.ended.drain(..).partition(|&tid| !std::path::Path::new(&task(tid)).exists());
+            ended.into_iter().partition(|&tid| !std::path::Path::new(&task(tid)).exists());
         self.ended = still;
         gone
     }
@@ -81,7 +122,7 @@ impl Threads {
     /// latter since the thread's birth, if the thread is still there.
     pub(super) fn update(&mut self, tid: Tid, state: &ThreadState) -> Option<Ns> {
         let index = self.index(tid);
-        let exec = exec_time(self.pid, tid).filter(|_| state.exit_exec_ns == 0);
+        let exec = exec_time(self.home(tid).pid, tid).filter(|_| state.exit_exec_ns == 0);
         let total = exec.unwrap_or(Ns(state.exit_exec_ns));
         let before = self.exec_before.get(index.0 as usize).copied().unwrap_or_default();
         self.change(index, |record| {
@@ -94,11 +135,9 @@ impl Threads {
 
     /// Reads the names of the threads that live (they may have been set after birth).
     pub(super) fn refresh_names(&mut self) {
-        for (index, record) in self.records.iter_mut().enumerate() {
-            if record.ended.is_some() {
-                continue;
-            }
-            let name = comm(self.pid, record.tid);
+        let all = self.records.iter_mut().zip(&self.pids).enumerate();
+        for (index, (record, &pid)) in all.filter(|(_, (record, _))| record.ended.is_none()) {
+            let name = comm(pid, record.tid);
             if !name.is_empty() && name != record.name {
                 record.name = name;
                 self.changed.insert(index);
@@ -138,15 +177,18 @@ impl Threads {
 
     fn add(&mut self, tid: Tid, born: Option<Monotonic>) -> ThreadIndex {
         let index = ThreadIndex(u32::try_from(self.records.len()).unwrap_or(u32::MAX));
+        let Home { pid, index: process, .. } = self.home(tid);
+        self.pids.push(pid);
         self.changed.insert(self.records.len());
         self.records.push(ThreadRecord {
             index,
             tid,
-            name: comm(self.pid, tid),
+            process,
+            name: comm(pid, tid),
             born,
             ..ThreadRecord::default()
         });
-        let before = if born.is_none() { exec_time(self.pid, tid) } else { None };
+        let before = if born.is_none() { exec_time(pid, tid) } else { None };
         self.exec_before.push(before.unwrap_or_default());
         self.current.insert(tid, index);
         index

@@ -28,6 +28,11 @@ pub(super) struct Uses {
 }
 
 impl Uses {
+    /// There are uprobes.
+    pub(super) fn wanted(&self) -> bool {
+        self.wanted
+    }
+
     /// There are uprobes; this is what a hit costs, if that could be measured.
     pub(super) fn begin(&mut self, cost: Option<UprobeCost>) {
         self.wanted = true;

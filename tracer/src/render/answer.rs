@@ -19,7 +19,7 @@ pub fn answer(summary: &Summary) -> String {
         Some(lock) if summary.lost(&lock.sums).0 > 0 => {
             lines.push(format!(
                 "{} costs most: {} of contention, {}.",
-                label(&lock.lock),
+                label(summary, &lock.lock),
                 percent(summary.lost(&lock.sums), summary.lost(&contention)),
                 cost(summary, lock)
             ));
@@ -58,7 +58,7 @@ pub fn answer(summary: &Summary) -> String {
             spinning(summary, &unclassified),
             most.map_or_else(String::new, |lock| format!(
                 "; most of it {}: {}",
-                label(&lock.lock),
+                label(summary, &lock.lock),
                 cost(summary, lock)
             ))
         ));
@@ -132,10 +132,26 @@ fn place_words(summary: &Summary, lock: &LockSummary) -> Option<String> {
 }
 
 /// A lock for people: `dict 0x7f…`.
-pub(super) fn label(lock: &LockRecord) -> String {
+/// If there are several processes, whose it is: `dict 0x7f… (pid 4242)`.
+pub(super) fn label(summary: &Summary, lock: &LockRecord) -> String {
     let name = escape::name(&lock.name);
     let name = if name.is_empty() { lock.kind.name().to_owned() } else { name };
-    if lock.address.0 == 0 { name } else { format!("{name} {}", lock.address) }
+    let label = if lock.address.0 == 0 { name } else { format!("{name} {}", lock.address) };
+    if !summary.several() {
+        return label;
+    }
+    match (summary.homes.sharers(lock.index), summary.homes.of_lock(lock.index)) {
+        (Some(n), _) => format!("{label} (shared by {})", plural_of(n, "process", "processes")),
+        (None, Some(of)) => match summary.homes.pid(of) {
+            Some(pid) => format!("{label} (pid {})", pid.0),
+            None => label,
+        },
+        (None, None) => label,
+    }
+}
+
+fn plural_of(n: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(n), if n == 1 { one } else { many })
 }
 
 fn cost(summary: &Summary, lock: &LockSummary) -> String {

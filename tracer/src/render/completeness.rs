@@ -142,14 +142,16 @@ fn share(part: u64, whole: u64) -> String {
 /// What was too much to be told apart.
 fn crowded(c: &Completeness) -> Option<String> {
     let tables = [
-        (c.crowded.cells, "by thread"),
-        (c.crowded.waiting, "by place"),
-        (c.crowded.holding, "by holder"),
-        (c.crowded.pairs, "by pair of threads"),
-        (c.crowded.links, "by both places"),
+        (c.crowded.cells, "wait", "by thread"),
+        (c.crowded.waiting, "wait", "by place"),
+        (c.crowded.holding, "wait", "by holder"),
+        (c.crowded.pairs, "wait", "by pair of threads"),
+        (c.crowded.links, "wait", "by both places"),
+        (c.crowded.yielders, "run", "of yields by thread"),
+        (c.crowded.yielding, "run", "of yields by place"),
     ];
-    let words = tables.iter().filter(|(waits, _)| *waits > 0);
-    let words: Vec<_> = words.map(|(n, by)| format!("{} {by}", plural(*n, "wait"))).collect();
+    let words = tables.iter().filter(|(n, ..)| *n > 0);
+    let words: Vec<_> = words.map(|(n, of, by)| format!("{} {by}", plural(*n, of))).collect();
     (!words.is_empty())
         .then(|| format!("beyond the limit, and told apart by lock only: {}", words.join(", ")))
 }

@@ -2,6 +2,7 @@
 //!
 //! By waiter `thread (tid);root frame;…;leaf frame;kind;lock 0xaddress`, by holder the same of who
 //! was in the way, and by both `…;lock 0xaddress;[held by];leaf frame;…;root frame;thread (tid)`.
+//! With several processes the first frame of a thread's is its process, `python3.14 [pid]`.
 //! Some frames stand for what belongs to no thread: `[yields]` (known by lock only),
 //! `[below threshold]`, `[record lost]` and, of weight `spin`, `[spinning, sampled]`. With every class included the numbers of weight `wait`
 //! sum to `totals.wait_ns` exactly, by any side.
@@ -11,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::escape;
-use super::paths::Paths;
+use super::paths::{Paths, process_frame};
 use crate::analyze::{Side, Summary, Sums};
 use crate::trace::records::{Class, LockRecord, SideStack};
 use crate::units::{LockIndex, Ns};
@@ -90,7 +91,7 @@ pub fn stacks(summary: &Summary, picture: Picture) -> Result<Stacks, MissingWeig
             for ((thread, lock, stack), sums) in out.heaviest_first(&summary.waiting) {
                 let Some(lock) = locks.get(lock) else { continue };
                 out.add(sums, || {
-                    let mut path = paths.thread(*thread);
+                    let mut path = paths.rooted(*thread);
                     paths.root_first(&mut path, *stack);
                     path + ";" + lock
                 });
@@ -100,7 +101,7 @@ pub fn stacks(summary: &Summary, picture: Picture) -> Result<Stacks, MissingWeig
             for ((lock, other), sums) in out.heaviest_first(&summary.holding) {
                 let Some(lock) = locks.get(lock) else { continue };
                 out.add(sums, || {
-                    let mut path = paths.other_thread(*other);
+                    let mut path = paths.other_rooted(*other);
                     if other.thread.is_some() {
                         paths.root_first(&mut path, other.stack);
                     }
@@ -112,7 +113,7 @@ pub fn stacks(summary: &Summary, picture: Picture) -> Result<Stacks, MissingWeig
             for (((thread, lock, stack), other), sums) in out.heaviest_first(&summary.links) {
                 let Some(lock) = locks.get(lock) else { continue };
                 out.add(sums, || {
-                    let mut path = paths.thread(*thread);
+                    let mut path = paths.rooted(*thread);
                     paths.root_first(&mut path, *stack);
                     path = path + ";" + lock + ";[held by]";
                     if other.thread.is_some() {
@@ -123,10 +124,16 @@ pub fn stacks(summary: &Summary, picture: Picture) -> Result<Stacks, MissingWeig
             }
         }
     }
-    for ((lock, stack), yields) in out.heaviest_first(&summary.yielding) {
-        let Some(lock) = locks.get(lock) else { continue };
+    // Yields and samples are known by lock, and so by the lock's process.
+    let root = |lock: LockIndex| {
+        let process = summary.homes.of_lock(lock);
+        let frame = process.and_then(|process| process_frame(summary, process));
+        frame.map_or_else(String::new, |frame| frame + ";")
+    };
+    for ((index, stack), yields) in out.heaviest_first(&summary.yielding) {
+        let Some(lock) = locks.get(index) else { continue };
         out.add(yields, || {
-            let mut path = "[yields]".to_owned();
+            let mut path = root(*index) + "[yields]";
             if let (SideStack::Stack(_), true) = (stack, picture.side != Side::Holder) {
                 paths.root_first(&mut path, *stack);
             }
@@ -139,7 +146,7 @@ pub fn stacks(summary: &Summary, picture: Picture) -> Result<Stacks, MissingWeig
             let time = summary.spin(&lock.sums).map_or(Ns(0), |spin| spin.time);
             // Samples are known by lock alone.
             out.add(&Sums { spin: Some(time), ..Sums::default() }, || {
-                format!("[spinning, sampled];{frames}")
+                format!("{}[spinning, sampled];{frames}", root(lock.lock.index))
             });
         }
     }

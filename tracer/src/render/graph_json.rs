@@ -117,7 +117,7 @@ fn deadlocked(summary: &Summary, people: &People<'_>, link: &DeadlockLink) -> Va
     with(thread(people, link.thread), &[more])
 }
 
-fn thread(people: &People<'_>, index: ThreadIndex) -> Value {
+pub(super) fn thread(people: &People<'_>, index: ThreadIndex) -> Value {
     let known = people.thread(index);
     json!({
         "tid": known.map_or(0, |thread| thread.tid.0),
@@ -157,7 +157,7 @@ fn frame(stacks: &StackTable, index: FrameIndex) -> Value {
     }
 }
 
-fn place(stacks: &StackTable, site: Site) -> Value {
+pub(super) fn place(stacks: &StackTable, site: Site) -> Value {
     let frame = match site {
         Site::Frame(index) => stacks.frame(index),
         _ => None,
@@ -176,7 +176,7 @@ fn share(part: u64, whole: u64) -> f64 {
 }
 
 /// Objects put together.
-fn with(mut object: Value, more: &[Value]) -> Value {
+pub(super) fn with(mut object: Value, more: &[Value]) -> Value {
     if let Value::Object(map) = &mut object {
         for (key, value) in more.iter().filter_map(Value::as_object).flatten() {
             map.insert(key.clone(), value.clone());

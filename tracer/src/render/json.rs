@@ -9,12 +9,14 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::escape::harmful;
-use super::graph_json;
 use super::people::People;
+use super::{graph_json, pauses};
 use crate::analyze::sites::rows;
-use crate::analyze::{Quantiles, Side, Site, SiteSums, Spin, StackTable, Summary, Sums};
+use crate::analyze::{
+    ProcessSummary, Quantiles, Side, Site, SiteSums, Spin, StackTable, Summary, Sums,
+};
 use crate::trace::records::UseSums;
-use crate::units::Ns;
+use crate::units::{Monotonic, Ns};
 
 /// The report; `top` limits locks, threads, pairs, sites, chains, convoys and deadlocks each, and
 /// never the sites of a lock: they sum to it.
@@ -42,6 +44,7 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
             "sample_hz": meta.options.sample_hz,
             "uprobes": meta.options.uprobes,
             "native": meta.options.native,
+            "follow": meta.options.follow,
             "self_cost": summary.self_cost,
             "uprobe_cost": meta.uprobe_cost,
             "uprobe_cost_unknown_because": meta.uprobe_cost_unknown_because,
@@ -67,6 +70,8 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
                 "address": lock.lock.address.to_string(),
                 "lock": lock.lock.lock.to_string(),
                 "index": lock.lock.index,
+                "pid": summary.homes.of_lock(lock.lock.index).and_then(|of| summary.homes.pid(of)),
+                "shared_by": summary.homes.sharers(lock.lock.index),
                 "p50_ns": lock.durations.at(0.5),
                 "p99_ns": lock.durations.at(0.99),
                 "energy_uj": null,
@@ -89,6 +94,8 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
         }).collect::<Vec<_>>(),
         "threads": summary.threads.iter().take(top).map(|thread| json!({
             "tid": thread.tid,
+            "pid": summary.homes.pid(thread.process),
+            "process": thread.process,
             "index": thread.index,
             "name": thread.name,
             "comm": thread.comm,
@@ -104,12 +111,15 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
             "yield_switches": thread.yield_switches,
             "energy_uj": null,
         })).collect::<Vec<_>>(),
+        "processes": summary.processes.iter().take(top).map(|one| process(summary, one))
+            .collect::<Vec<_>>(),
         "pairs": summary.pairs.iter().take(top).map(|pair| json!({
             "waiter_tid": pair.waiter.1,
             "waiter": pair.waiter.0,
             "holder_tid": pair.holder.1,
             "holder": pair.holder.0,
             "lock": pair.lock.address.to_string(),
+            "lock_index": pair.lock.index,
             "class": pair.lock.class,
             "waits": pair.sums.waits,
             "wait_ns": pair.sums.wait(),
@@ -126,6 +136,7 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
         "uses_elsewhere": summary.uses_elsewhere,
         "chains": graph_json::chains(summary, &people, top),
         "convoys": graph_json::convoys(summary, &people, top),
+        "pauses": pauses::json(summary, &people, top),
         "deadlocks": graph_json::deadlocks(summary, &people, top),
         "energy": {"source": "none", "quality": "none", "domains": []},
         "quantile_error": Quantiles::ERROR,
@@ -150,6 +161,34 @@ pub fn text(report: &Value) -> String {
         }
     }
     out
+}
+
+/// One process. Times since the recording's beginning; null if they are not within it.
+fn process(summary: &Summary, one: &ProcessSummary) -> Value {
+    let (record, target) = (&one.record, &one.record.target);
+    let since = |at: Option<Monotonic>| at.map(|at| at.since(summary.meta.start));
+    let mut object = sums(summary, &one.sums);
+    object.extend(fields(json!({
+        "pid": target.pid,
+        "index": record.index,
+        "parent": record.parent.and_then(|parent| summary.homes.pid(parent)),
+        "parent_index": record.parent,
+        "exe": target.exe,
+        "cmdline": target.cmdline,
+        "python": target.python,
+        "free_threaded": target.free_threaded,
+        "unnamed_because": target.unnamed_because,
+        "stackless_because": target.stackless_because,
+        "came": record.came.name(),
+        "execs": record.execs,
+        "recorded": record.recorded,
+        "started_ns": since(record.started),
+        "ended_ns": since(record.ended),
+        "threads": one.threads,
+        "contention_ns": one.contention,
+        "oncpu_ns": one.oncpu,
+    })));
+    Value::Object(object)
 }
 
 fn completeness(summary: &Summary) -> Value {
@@ -193,6 +232,8 @@ fn completeness(summary: &Summary) -> Value {
             "holders": c.crowded.holding,
             "pairs": c.crowded.pairs,
             "links": c.crowded.links,
+            "yielders": c.crowded.yielders,
+            "yielding": c.crowded.yielding,
         },
         "chains_unfollowed": summary.graph.unfollowed,
         "chains_left_out_ns": summary.graph.chains_left_out,

@@ -10,6 +10,7 @@ mod graph;
 mod graph_json;
 pub mod json;
 mod paths;
+mod pauses;
 mod people;
 mod place;
 mod rows;

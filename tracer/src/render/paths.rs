@@ -8,7 +8,7 @@ use super::escape;
 use super::place;
 use crate::analyze::{OtherSide, StackTable, Summary};
 use crate::trace::records::SideStack;
-use crate::units::{FrameIndex, ThreadIndex};
+use crate::units::{FrameIndex, ProcessIndex, ThreadIndex};
 
 /// Bytes of Python frames in one picture. Where a trace has more (it is hostile, or has millions of
 /// different stacks), the frames of further stacks are left out, and their numbers are not.
@@ -18,6 +18,8 @@ const MAX_TEXT: usize = 256 << 20;
 pub(super) struct Paths<'a> {
     stacks: &'a StackTable,
     threads: BTreeMap<ThreadIndex, String>,
+    /// By thread, if there are several processes: the frame that stands for its process.
+    roots: BTreeMap<ThreadIndex, String>,
     frames: BTreeMap<FrameIndex, String>,
     /// There are stacks at all: else nothing is said of those that are missing.
     taken: bool,
@@ -29,13 +31,27 @@ impl<'a> Paths<'a> {
         let threads = summary.threads.iter();
         let threads =
             threads.map(|t| (t.index, format!("{} ({})", escape::frame(&t.name), t.tid.0)));
+        let roots = summary.threads.iter();
+        let roots = roots.filter_map(|t| Some((t.index, process_frame(summary, t.process)?)));
         Self {
             stacks: &summary.stacks,
             threads: threads.collect(),
+            roots: roots.collect(),
             frames: BTreeMap::new(),
             taken: summary.completeness.stacks_taken(),
             room: MAX_TEXT,
         }
+    }
+
+    /// `name (tid)`, after its process if there are several: `python3.14 [pid];name (tid)`.
+    pub(super) fn rooted(&self, thread: ThreadIndex) -> String {
+        let name = self.thread(thread);
+        self.roots.get(&thread).map_or(name.clone(), |root| format!("{root};{name}"))
+    }
+
+    /// As [`Self::rooted`], of who was in the way.
+    pub(super) fn other_rooted(&self, other: OtherSide) -> String {
+        other.thread.map_or_else(|| "[nobody seen]".to_owned(), |thread| self.rooted(thread))
     }
 
     /// `name (tid)`.
@@ -90,6 +106,18 @@ impl<'a> Paths<'a> {
         path.push(';');
         path.push_str(text);
     }
+}
+
+/// The frame that stands for a process, if there are several.
+pub(super) fn process_frame(summary: &Summary, process: ProcessIndex) -> Option<String> {
+    if !summary.several() {
+        return None;
+    }
+    let (Some(program), Some(pid)) = (summary.homes.program(process), summary.homes.pid(process))
+    else {
+        return Some("[process lost]".to_owned());
+    };
+    Some(format!("{} [{}]", escape::frame(program), pid.0))
 }
 
 #[cfg(test)]

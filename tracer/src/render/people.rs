@@ -9,6 +9,7 @@ use crate::units::{LockIndex, ThreadIndex};
 
 /// The threads and locks of a summary.
 pub(super) struct People<'a> {
+    summary: &'a Summary,
     threads: BTreeMap<ThreadIndex, &'a ThreadSummary>,
     locks: BTreeMap<LockIndex, &'a LockSummary>,
 }
@@ -16,6 +17,7 @@ pub(super) struct People<'a> {
 impl<'a> People<'a> {
     pub(super) fn new(summary: &'a Summary) -> Self {
         Self {
+            summary,
             threads: summary.threads.iter().map(|thread| (thread.index, thread)).collect(),
             locks: summary.locks.iter().map(|lock| (lock.lock.index, lock)).collect(),
         }
@@ -39,6 +41,7 @@ impl<'a> People<'a> {
 
     /// `dict 0x7f…`.
     pub(super) fn lock_name(&self, index: LockIndex) -> String {
-        self.lock(index).map_or_else(|| "[lock lost]".to_owned(), |lock| label(&lock.lock))
+        self.lock(index)
+            .map_or_else(|| "[lock lost]".to_owned(), |lock| label(self.summary, &lock.lock))
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn by_site(summary: &Summary, side: Side, limits: Limits) -> String {
                 );
                 cells.extend([site, source.to_owned()]);
             }
-            let lock = locks.get(&row.lock).map_or_else(String::new, |lock| label(lock));
+            let lock = locks.get(&row.lock).map_or_else(String::new, |lock| label(summary, lock));
             let more = match row.others {
                 0 => String::new(),
                 n => format!(" (+{})", count(n as u64)),
@@ -93,7 +93,7 @@ pub(super) fn by_lock(
     leading.truncate(locks);
     leading.sort_by_key(|(place, _)| *place);
     for (_, lock) in leading {
-        let head = format!("{} ({})", label(&lock.lock), lock.lock.kind.name());
+        let head = format!("{} ({})", label(summary, &lock.lock), lock.lock.kind.name());
         row(&mut table, head, Source::None, &lock.sums, lock.sums.wait());
         if side != Side::Holder {
             list(&mut table, summary, lock, "waiting at", &lock.waiters, sites);

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use super::answer::label;
 use super::escape;
 use super::rows::{Limits, Rows};
-use super::text::{count, percent};
-use crate::analyze::{LockSummary, Pair, Spin, SpinSource, Summary, Sums, ThreadSummary};
+use super::text::{count, or_unknown, percent};
+use crate::analyze::{
+    LockSummary, Pair, ProcessSummary, Spin, SpinSource, Summary, Sums, ThreadSummary,
+};
 use crate::trace::records::Class;
-use crate::units::Ns;
+use crate::units::{Ns, Pid};
 
 pub(super) fn locks<'a>(
     locks: impl Iterator<Item = &'a LockSummary>,
@@ -29,7 +31,7 @@ pub(super) fn locks<'a>(
         table.row(lock.sums.wait(), || {
             let mut cells = vec![
                 lock.lock.kind.name().to_owned(),
-                label(&lock.lock),
+                label(summary, &lock.lock),
                 count(lock.sums.waits),
                 count(lock.sums.spins),
                 lock.sums.wait().to_string(),
@@ -116,24 +118,20 @@ pub(super) fn spin_words(summary: &Summary, sums: &Sums) -> String {
 
 pub(super) fn threads<'a>(
     threads: impl Iterator<Item = &'a ThreadSummary>,
+    summary: &Summary,
     limits: Limits,
 ) -> String {
-    let header = [
-        "thread",
-        "tid",
-        "waits",
-        "waited",
-        "contention",
-        "blocked",
-        "run queue",
-        "longest",
-        "on CPU",
-    ];
+    let several = summary.several();
+    let figures =
+        ["tid", "waits", "waited", "contention", "blocked", "run queue", "longest", "on CPU"];
+    let header: Vec<_> =
+        std::iter::once("thread").chain(several.then_some("pid")).chain(figures).collect();
     let mut table = Rows::new(&header, 1, limits);
     for thread in threads {
         table.row(thread.sums.wait(), || {
-            vec![
-                escape::name(&thread.name),
+            let mut cells = vec![escape::name(&thread.name)];
+            cells.extend(several.then(|| pid_words(summary.homes.pid(thread.process))));
+            cells.extend([
                 thread.tid.0.to_string(),
                 count(thread.sums.waits),
                 thread.sums.wait().to_string(),
@@ -142,10 +140,103 @@ pub(super) fn threads<'a>(
                 thread.sums.runq.to_string(),
                 thread.sums.max.to_string(),
                 thread.oncpu.to_string(),
-            ]
+            ]);
+            cells
         });
     }
     table.finish("thread")
+}
+
+/// A process's id; `-` if it is not known which process it is.
+fn pid_words(pid: Option<Pid>) -> String {
+    pid.map_or_else(|| "-".to_owned(), |pid| pid.0.to_string())
+}
+
+/// Which processes there were, and what each comes to.
+pub(super) fn processes(summary: &Summary, limits: Limits) -> String {
+    let header = [
+        "process",
+        "python",
+        "came",
+        "pid",
+        "parent",
+        "threads",
+        "waits",
+        "waited",
+        "contention",
+        "yields",
+        "on CPU",
+        "lived",
+    ];
+    let mut table = Rows::new(&header, 3, limits);
+    let recorded = summary.processes.iter().filter(|process| process.record.recorded);
+    let mut not = 0;
+    for process in recorded {
+        table.row(process.sums.wait(), || process_cells(summary, process));
+    }
+    let others: Vec<_> = summary.processes.iter().filter(|one| !one.record.recorded).collect();
+    for process in &others {
+        // Their waits are not recorded; one that was a CPython before an exec may have some.
+        if process.sums.waits > 0 {
+            table.row(process.sums.wait(), || process_cells(summary, process));
+        } else {
+            not += 1;
+        }
+    }
+    let mut out = table.finish("process");
+    if not > 0 {
+        let mut programs: BTreeMap<&str, u64> = BTreeMap::new();
+        for process in others.iter().filter(|process| process.sums.waits == 0) {
+            let program = summary.homes.program(process.record.index).unwrap_or_default();
+            *programs.entry(program).or_default() += 1;
+        }
+        let words: Vec<_> = programs
+            .iter()
+            .take(8)
+            .map(|(program, n)| {
+                let program = or_unknown(program);
+                if *n == 1 { program } else { format!("{} × {program}", count(*n)) }
+            })
+            .collect();
+        let more = if programs.len() > 8 { ", …" } else { "" };
+        let what = if not == 1 { "process that runs" } else { "processes that run" };
+        out += &format!(
+            " not recorded: {} {what} no CPython ({}{more})\n",
+            count(not),
+            words.join(", ")
+        );
+    }
+    out
+}
+
+fn process_cells(summary: &Summary, process: &ProcessSummary) -> Vec<String> {
+    let record = &process.record;
+    let target = &record.target;
+    let program = summary.homes.program(record.index).unwrap_or_default();
+    let python = match (&target.python, target.free_threaded) {
+        (Some(version), Some(true)) => format!("{}t", escape::name(version)),
+        (Some(version), _) => escape::name(version),
+        (None, _) => "-".to_owned(),
+    };
+    let exec = if record.execs > 0 { ", exec" } else { "" };
+    let end = summary.end.as_ref().map(|end| end.at);
+    let from = record.started.unwrap_or(summary.meta.start);
+    let lived =
+        record.ended.or(end).map_or_else(|| "-".to_owned(), |at| at.since(from).to_string());
+    vec![
+        or_unknown(program),
+        python,
+        format!("{}{exec}", record.came.name()),
+        pid_words(Some(target.pid)),
+        pid_words(record.parent.and_then(|parent| summary.homes.pid(parent))),
+        count(process.threads),
+        count(process.sums.waits),
+        process.sums.wait().to_string(),
+        process.contention.to_string(),
+        count(process.sums.spins),
+        process.oncpu.to_string(),
+        lived,
+    ]
 }
 
 pub(super) fn pairs<'a>(
@@ -168,7 +259,7 @@ pub(super) fn pairs<'a>(
                 name(pair.waiter.0),
                 name(pair.holder.0),
                 pair.source.name().to_owned(),
-                label(&pair.lock),
+                label(summary, &pair.lock),
                 pair.lock.class.name().to_owned(),
                 count(pair.sums.waits),
                 pair.sums.wait().to_string(),

@@ -7,7 +7,7 @@ use super::completeness::completeness;
 use super::deadlocks::deadlocks;
 use super::escape;
 use super::rows::Limits;
-use super::{graph, sites, tables, uprobes};
+use super::{graph, pauses, sites, tables, uprobes};
 use crate::analyze::{Side, Summary};
 use crate::trace::records::Class;
 use crate::units::Ns;
@@ -27,6 +27,8 @@ pub enum By {
     Lock,
     /// A row per thread.
     Thread,
+    /// A row per process.
+    Process,
     /// A row per function and line at which was waited, or at which locks were held.
     Site,
     /// A row per waiter, lock and the thread that held it or ended the wait.
@@ -68,8 +70,9 @@ pub fn report(summary: &Summary, view: View) -> String {
             lock_sites(&mut out, summary, view, EVERY);
         }
         Some(By::Thread) => {
-            section(&mut out, "Threads", &tables::threads(summary.threads.iter(), all));
+            section(&mut out, "Threads", &tables::threads(summary.threads.iter(), summary, all));
         }
+        Some(By::Process) => section(&mut out, "Processes", &tables::processes(summary, all)),
         Some(By::Site) => {
             let side = view.side.unwrap_or_default();
             section(&mut out, sites::title(side), &sites::by_site(summary, side, all));
@@ -91,6 +94,9 @@ pub fn report(summary: &Summary, view: View) -> String {
 }
 
 fn overview(out: &mut String, summary: &Summary, view: View, limits: Limits) {
+    if summary.several() {
+        section(out, "Processes", &tables::processes(summary, limits));
+    }
     for (title, class) in [
         ("Contended locks", Class::Contention),
         ("Pauses (the world was stopped)", Class::Pause),
@@ -104,6 +110,14 @@ fn overview(out: &mut String, summary: &Summary, view: View, limits: Limits) {
         if class == Class::Contention {
             lock_sites(out, summary, view, LEADING);
         }
+        if class == Class::Pause && !summary.pauses.requesters.is_empty() {
+            let limits = Limits { top: view.top.unwrap_or(LEADING.0), ..limits };
+            section(
+                out,
+                "Who stopped the world, and who was late to stop",
+                &pauses::table(summary, limits),
+            );
+        }
     }
     let limits_of_graph = Limits { top: view.top.unwrap_or(LEADING.0), ..limits };
     wait_for_graph(out, summary, limits_of_graph);
@@ -113,7 +127,7 @@ fn overview(out: &mut String, summary: &Summary, view: View, limits: Limits) {
     }
     let waiting = || summary.threads.iter().filter(|thread| thread.sums.waits > 0);
     if waiting().next().is_some() {
-        section(out, "Threads", &tables::threads(waiting(), limits));
+        section(out, "Threads", &tables::threads(waiting(), summary, limits));
     }
 }
 

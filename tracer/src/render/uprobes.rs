@@ -49,7 +49,7 @@ fn locks(summary: &Summary, limits: Limits) -> String {
     };
     for (lock, sums) in &rows {
         table.row(sums.held, || {
-            cells(lock.lock.kind.name(), label(&lock.lock), Some(lock.sums.waits), sums)
+            cells(lock.lock.kind.name(), label(summary, &lock.lock), Some(lock.sums.waits), sums)
         });
     }
     let elsewhere: Vec<_> = summary.uses_elsewhere.iter().filter(|one| one.is_lock()).collect();
@@ -78,7 +78,7 @@ fn calls(summary: &Summary, limits: Limits) -> String {
     let more = rows.len().saturating_sub(limits.top);
     for (one, lock) in rows.into_iter().take(limits.top) {
         table.row(Ns(0), || {
-            let name = lock.map_or_else(|| "-".to_owned(), |lock| label(&lock.lock));
+            let name = lock.map_or_else(|| "-".to_owned(), |lock| label(summary, &lock.lock));
             vec![super::escape::name(&one.what), name, count(one.calls), count(one.releases)]
         });
     }

@@ -18,6 +18,14 @@ impl Memory {
         File::open(format!("/proc/{}/mem", pid.0)).map(Self)
     }
 
+    /// The same memory once more.
+    ///
+    /// # Errors
+    /// If there are too many open files.
+    pub fn try_clone(&self) -> std::io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     /// Fills `buffer`, or says no.
     #[must_use]
     pub fn read(&self, address: Address, buffer: &mut [u8]) -> Option<()> {

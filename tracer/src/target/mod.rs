@@ -1,5 +1,6 @@
 //! The traced process, from outside: is it there, what does it map, what do its threads do?
 
+mod descendants;
 mod elf;
 mod functions;
 mod hookable;
@@ -9,6 +10,7 @@ mod namespace;
 mod process;
 mod threads;
 
+pub use descendants::descendants;
 pub use elf::{ElfError, Image, Section, UnwindTables};
 pub use functions::function_at;
 pub use hookable::{Function, Functions, Usdt};

@@ -4,8 +4,10 @@ use serde::de::DeserializeOwned;
 use zstd::bulk::Decompressor;
 
 use super::format::{Capped, ChunkHeader, ChunkKind, IndexEntry, MAX_INDEX, MAX_STACK_FRAMES};
+use super::processes::{LockProcess, ProcessRecord};
 use super::records::{
     End, FrameRecord, HeldRecord, LockRecord, Meta, StackRecord, ThreadRecord, Totals, Wait,
+    YieldRun,
 };
 use super::waits::WaitColumns;
 
@@ -24,8 +26,14 @@ pub enum Chunk {
     Stacks(Vec<StackRecord>),
     /// Waits.
     Waits(Vec<Wait>),
+    /// Long runs of yields.
+    Yields(Vec<YieldRun>),
     /// Locks that threads seem to have at the end.
     Held(Vec<HeldRecord>),
+    /// Processes that threads and locks name; replace earlier ones of the same index.
+    Processes(Vec<ProcessRecord>),
+    /// Processes of locks.
+    LockProcesses(Vec<LockProcess>),
     /// Replaces earlier totals.
     Totals(Box<Totals>),
     /// The recording was ended in order.
@@ -62,7 +70,10 @@ pub(super) fn decode(header: &ChunkHeader, stored: &[u8]) -> Result<Decoded, Str
             columns.for_each(|wait| waits.push(*wait));
             Chunk::Waits(waits)
         }
+        ChunkKind::Yields => Chunk::Yields(postcard_value::<Capped<_>>(&raw)?.0),
         ChunkKind::Held => Chunk::Held(json::<Capped<_>>(&raw)?.0),
+        ChunkKind::Processes => Chunk::Processes(json::<Capped<_>>(&raw)?.0),
+        ChunkKind::LockProcesses => Chunk::LockProcesses(postcard_value::<Capped<_>>(&raw)?.0),
         ChunkKind::Totals => Chunk::Totals(json(&raw)?),
         ChunkKind::End => Chunk::End(json(&raw)?),
         ChunkKind::Index => {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::processes::ProcessRecord;
 use super::records::{
     End, FrameRecord, HeldRecord, LockRecord, Meta, StackRecord, ThreadRecord, Totals,
 };
-use crate::units::{FrameIndex, LockIndex, Monotonic, StackIndex, ThreadIndex};
+use crate::units::{FrameIndex, LockIndex, Monotonic, ProcessIndex, StackIndex, ThreadIndex};
 
 /// A trace without its waits, which are visited one by one while it is read.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,6 +17,10 @@ pub struct Trace {
     pub locks: BTreeMap<LockIndex, LockRecord>,
     /// The threads by index, each as last written.
     pub threads: BTreeMap<ThreadIndex, ThreadRecord>,
+    /// The processes by index, each as last written; empty in a recording of one.
+    pub processes: BTreeMap<ProcessIndex, ProcessRecord>,
+    /// The process of each lock, none if it is shared; without an entry it is process 0.
+    pub lock_processes: BTreeMap<LockIndex, Option<ProcessIndex>>,
     /// The frames by index.
     pub frames: BTreeMap<FrameIndex, FrameRecord>,
     /// The stacks by index.
@@ -37,6 +42,8 @@ pub struct Trace {
 pub struct Condition {
     /// Waits that were read.
     pub waits_read: u64,
+    /// Long runs of yields that were read.
+    pub yield_runs_read: u64,
     /// Waits that the file once held but that could not be read, as far as that is known.
     pub waits_damaged: u64,
     /// The file was closed cleanly.
@@ -47,6 +54,6 @@ pub struct Condition {
     pub damage: Vec<String>,
     /// Chunks of kinds that this version doesn't know, skipped.
     pub unknown_chunks: u64,
-    /// Locks, threads, frames, stacks and held locks left out because there are too many.
+    /// Locks, threads, processes, frames, stacks and held locks left out because there are too many.
     pub left_out: u64,
 }

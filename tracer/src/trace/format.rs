@@ -18,7 +18,7 @@ pub const HEADER_LEN: usize = 16;
 pub const MAX_RAW: u32 = 16 << 20;
 /// No chunk takes more than this in the file, in bytes without its header.
 pub const MAX_STORED: u32 = 17 << 20;
-/// No chunk holds more waits, locks, threads, frames, stacks or held locks than this.
+/// No chunk holds more waits, locks, threads, frames, stacks, held locks or processes than this.
 pub const MAX_ITEMS: usize = 1 << 16;
 /// No stack has more frames than this. (Recorders keep far fewer.)
 pub const MAX_STACK_FRAMES: usize = 1 << 10;
@@ -49,6 +49,12 @@ pub enum ChunkKind {
     Stacks = 9,
     /// JSON list of [`HeldRecord`](super::records::HeldRecord).
     Held = 10,
+    /// postcard list of [`YieldRun`](super::records::YieldRun).
+    Yields = 11,
+    /// JSON list of [`ProcessRecord`](super::processes::ProcessRecord).
+    Processes = 12,
+    /// postcard list of [`LockProcess`](super::processes::LockProcess).
+    LockProcesses = 13,
 }
 
 impl ChunkKind {
@@ -66,6 +72,9 @@ impl ChunkKind {
             8 => Self::Frames,
             9 => Self::Stacks,
             10 => Self::Held,
+            11 => Self::Yields,
+            12 => Self::Processes,
+            13 => Self::LockProcesses,
             _ => return None,
         })
     }
@@ -84,6 +93,9 @@ impl ChunkKind {
             Self::Frames => "frames",
             Self::Stacks => "stacks",
             Self::Held => "held locks",
+            Self::Yields => "yields",
+            Self::Processes => "processes",
+            Self::LockProcesses => "processes of locks",
         }
     }
 }

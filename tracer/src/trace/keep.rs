@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::chunk::Chunk;
 use super::contents::Trace;
-use super::records::{FrameRecord, LockRecord, ThreadRecord, Wait};
+use super::processes::{LockProcess, ProcessRecord};
+use super::reader::Visited;
+use super::records::{FrameRecord, LockRecord, ThreadRecord};
 use crate::units::Monotonic;
 
 /// Locks, threads, frames, and stacks, that are kept of each; waits of further ones stay in the
@@ -30,11 +32,18 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Takes the next chunk of the file.
-    pub(super) fn take(&mut self, chunk: Chunk, visit: &mut impl FnMut(&Wait)) {
+    pub(super) fn take(&mut self, chunk: Chunk, visit: &mut impl FnMut(Visited<'_>)) {
         let trace = &mut self.trace;
         match chunk {
             Chunk::Meta(meta) => trace.meta = *meta,
-            Chunk::Locks(locks) => locks.into_iter().for_each(|lock| self.lock(lock)),
+            Chunk::Locks(locks) => {
+                for lock in locks {
+                    if !self.trace.locks.contains_key(&lock.index) {
+                        visit(Visited::Lock(&lock));
+                        self.lock(lock);
+                    }
+                }
+            }
             Chunk::Threads(threads) => threads.into_iter().for_each(|one| self.thread(one)),
             Chunk::Frames(frames) => frames.into_iter().for_each(|frame| self.frame(frame)),
             Chunk::Stacks(stacks) => {
@@ -54,7 +63,13 @@ impl Keeper {
             Chunk::Waits(waits) => {
                 for wait in &waits {
                     trace.last_seen = trace.last_seen.max(wait.end);
-                    visit(wait);
+                    visit(Visited::Wait(wait));
+                }
+            }
+            Chunk::Yields(runs) => {
+                for run in &runs {
+                    trace.last_seen = trace.last_seen.max(run.end);
+                    visit(Visited::Yields(run));
                 }
             }
             Chunk::Held(held) => {
@@ -62,6 +77,8 @@ impl Keeper {
                 self.left_out += held.len().saturating_sub(room) as u64;
                 trace.held.extend(held.into_iter().take(room));
             }
+            Chunk::Processes(all) => all.into_iter().for_each(|one| self.process(one)),
+            Chunk::LockProcesses(all) => all.into_iter().for_each(|one| self.lock_process(one)),
             Chunk::Totals(totals) => {
                 trace.last_seen = trace.last_seen.max(totals.at);
                 trace.totals = *totals;
@@ -83,12 +100,10 @@ impl Keeper {
         (self.trace, self.left_out)
     }
 
-    /// The first record of an index stays.
+    /// The first record of an index stays; this is the first.
     fn lock(&mut self, lock: LockRecord) {
-        if !self.trace.locks.contains_key(&lock.index) {
-            let room = self.room(self.trace.locks.len(), lock.name.len());
-            keep(&mut self.trace.locks, lock.index, lock, room);
-        }
+        let room = self.room(self.trace.locks.len(), lock.name.len());
+        keep(&mut self.trace.locks, lock.index, lock, room);
     }
 
     /// The last record of an index stays.
@@ -104,6 +119,34 @@ impl Keeper {
             self.trace.threads.insert(thread.index, thread);
         } else {
             self.text += freed;
+        }
+    }
+
+    /// The last record of an index stays.
+    fn process(&mut self, process: ProcessRecord) {
+        let text = |process: &ProcessRecord| {
+            let target = &process.target;
+            let words = [&target.python, &target.unnamed_because, &target.stackless_because];
+            let words = words.into_iter().flatten().chain(&target.cmdline);
+            target.exe.len() + words.map(String::len).sum::<usize>()
+        };
+        let old = self.trace.processes.get(&process.index);
+        let others = self.trace.processes.len() - usize::from(old.is_some());
+        let freed = old.map_or(0, text);
+        self.text -= freed;
+        if self.room(others, text(&process)) {
+            self.trace.processes.insert(process.index, process);
+        } else {
+            self.text += freed;
+        }
+    }
+
+    /// The first record of a lock stays.
+    fn lock_process(&mut self, LockProcess { lock, process }: LockProcess) {
+        if self.trace.lock_processes.len() < MAX_NAMED {
+            self.trace.lock_processes.entry(lock).or_insert(process);
+        } else {
+            self.left_out += 1;
         }
     }
 

@@ -1,7 +1,7 @@
 //! Reading a trace on all CPUs: its waits are decoded chunk by chunk by several threads, and come
-//! together again in the order of the file.
+//! together again in the order of the file, with everything else.
 //!
-//! Everything else is as in [`TraceReader::read`]: the same trace, the same condition, the same
+//! All is as in [`TraceReader::read_all`]: the same trace, the same condition, the same
 //! limits. Memory is bounded by the chunks that are under way.
 
 use std::collections::VecDeque;
@@ -11,35 +11,42 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use zstd::bulk::Decompressor;
 
-use super::chunk::{decompress, wait_columns};
+use super::chunk::{Chunk, decompress, wait_columns};
 use super::contents::Trace;
 use super::keep::Keeper;
-use super::reader::{Next, ReadError, Stored, TraceReader};
-use super::records::Wait;
+use super::reader::{Next, ReadError, Stored, TraceReader, Visited};
 use crate::units::Monotonic;
 
 /// More threads than this don't help: one reads, checks and hands out.
 const MAX_WORKERS: usize = 8;
-/// Chunks under way per worker: one in work, one that waits.
-const UNDER_WAY: usize = 2;
+/// Chunks under way per worker: one in work, one that waits, and as many others between them.
+const UNDER_WAY: usize = 4;
 
-/// What the waits of one chunk come to, made on any thread.
+/// What one chunk comes to: its waits, on any thread; or its locks, or its runs of yields.
 pub trait Part: Default + Send {
     /// Room for so many waits is of use.
     fn reserve(&mut self, waits: usize);
-    /// Adds the next wait of the chunk.
-    fn add(&mut self, wait: &Wait);
+    /// Adds what comes next in the chunk.
+    fn add(&mut self, visited: Visited<'_>);
 }
 
 /// A part, its waits and the last moment in it; or why the chunk can't be decoded.
 type Decoded<P> = Result<(P, u64, Monotonic), String>;
 
+/// A chunk whose turn has not come.
+enum UnderWay<P> {
+    /// Waits, and where they come from when they are decoded.
+    Waits(Stored, Receiver<Decoded<P>>),
+    /// Something else.
+    Other(Chunk),
+}
+
 /// A chunk and where to send what it comes to.
 type Job<P> = (Stored, Sender<Decoded<P>>);
 
 impl<R: Read> TraceReader<R> {
-    /// Reads everything; the waits of each chunk become a part on one of several threads, and the
-    /// parts are taken in the order of the file.
+    /// Reads everything; the waits of each chunk become a part on one of several threads, locks and
+    /// long runs of yields on this one, and the parts are taken in the order of the file.
     ///
     /// # Errors
     /// [`ReadError::Io`].
@@ -64,7 +71,7 @@ struct Parts<R, P> {
     reader: TraceReader<R>,
     keeper: Keeper,
     jobs: Sender<Job<P>>,
-    under_way: VecDeque<(Stored, Receiver<Decoded<P>>)>,
+    under_way: VecDeque<UnderWay<P>>,
 }
 
 impl<R: Read, P: Part> Parts<R, P> {
@@ -78,14 +85,17 @@ impl<R: Read, P: Part> Parts<R, P> {
                     let job = Stored { bytes, ..stored };
                     // Without workers, which can't be, the chunk is told as one without an answer.
                     let _ = self.jobs.send((job, sender));
-                    self.under_way.push_back((stored, receiver));
+                    self.under_way.push_back(UnderWay::Waits(stored, receiver));
                 }
-                Next::Chunk(chunk) => self.keeper.take(chunk, &mut |_| {}),
+                Next::Chunk(chunk) => {
+                    self.settle(most - 1, take);
+                    self.under_way.push_back(UnderWay::Other(chunk));
+                }
                 Next::Note => {
                     // What is noted says how many waits were read before.
                     self.settle(0, take);
                     if let Some(chunk) = self.reader.note_here()? {
-                        self.keeper.take(chunk, &mut |_| {});
+                        self.other(chunk, take);
                     }
                 }
                 Next::End => break,
@@ -98,7 +108,14 @@ impl<R: Read, P: Part> Parts<R, P> {
     /// Takes parts until no more than `most` chunks are under way.
     fn settle(&mut self, most: usize, take: &mut impl FnMut(P)) {
         while self.under_way.len() > most {
-            let Some((stored, receiver)) = self.under_way.pop_front() else { return };
+            let (stored, receiver) = match self.under_way.pop_front() {
+                Some(UnderWay::Waits(stored, receiver)) => (stored, receiver),
+                Some(UnderWay::Other(chunk)) => {
+                    self.other(chunk, take);
+                    continue;
+                }
+                None => return,
+            };
             let decoded = receiver.recv().unwrap_or_else(|_| Err("it has no answer".to_owned()));
             let waits = decoded.map(|(part, waits, last)| {
                 self.keeper.seen(last);
@@ -106,6 +123,14 @@ impl<R: Read, P: Part> Parts<R, P> {
                 waits
             });
             self.reader.decoded(&stored.header, stored.at, waits);
+        }
+    }
+
+    fn other(&mut self, chunk: Chunk, take: &mut impl FnMut(P)) {
+        let mut part = None;
+        self.keeper.take(chunk, &mut |visited| part.get_or_insert_with(P::default).add(visited));
+        if let Some(part) = part {
+            take(part);
         }
     }
 
@@ -138,7 +163,7 @@ fn part<P: Part>(zstd: &mut Decompressor<'_>, stored: &Stored, raw: &mut Vec<u8>
     let mut last = Monotonic::default();
     columns.for_each(|wait| {
         last = last.max(wait.end);
-        part.add(wait);
+        part.add(Visited::Wait(wait));
     });
     Ok((part, columns.count() as u64, last))
 }

@@ -8,7 +8,7 @@ use super::chunk::{Chunk, Decoded, decode};
 use super::contents::{Condition, Trace};
 use super::format::{ChunkHeader, ChunkKind, HEADER_LEN, MAGIC, VERSION, file_version};
 use super::keep::Keeper;
-use super::records::Wait;
+use super::records::{LockRecord, Wait, YieldRun};
 use super::resync::{Here, SUSPICION, Window, likely};
 
 /// Places of damage that are described one by one; further ones are counted.
@@ -74,6 +74,17 @@ pub(super) struct Stored {
     pub(super) bytes: Vec<u8>,
 }
 
+/// What is shown while a trace is read: locks, and what is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visited<'a> {
+    /// A lock that later waits name.
+    Lock(&'a LockRecord),
+    /// A wait.
+    Wait(&'a Wait),
+    /// A long run of yields.
+    Yields(&'a YieldRun),
+}
+
 /// Reads a trace chunk by chunk.
 #[derive(Debug)]
 pub struct TraceReader<R> {
@@ -136,7 +147,19 @@ impl<R: Read> TraceReader<R> {
     ///
     /// # Errors
     /// [`ReadError::Io`].
-    pub fn read(mut self, mut visit: impl FnMut(&Wait)) -> Result<Trace, ReadError> {
+    pub fn read(self, mut visit: impl FnMut(&Wait)) -> Result<Trace, ReadError> {
+        self.read_all(|visited| {
+            if let Visited::Wait(wait) = visited {
+                visit(wait);
+            }
+        })
+    }
+
+    /// As [`Self::read`], but shows long runs of yields as well, and each lock before its waits.
+    ///
+    /// # Errors
+    /// [`ReadError::Io`].
+    pub fn read_all(mut self, mut visit: impl FnMut(Visited<'_>)) -> Result<Trace, ReadError> {
         let mut keeper = Keeper::default();
         while let Some(chunk) = self.next_chunk()? {
             keeper.take(chunk, &mut visit);
@@ -273,8 +296,10 @@ impl<R: Read> TraceReader<R> {
     ) -> Option<Chunk> {
         match decoded {
             Ok(Decoded::Chunk(chunk)) => {
-                if let Chunk::Waits(waits) = &chunk {
-                    self.condition.waits_read += waits.len() as u64;
+                match &chunk {
+                    Chunk::Waits(waits) => self.condition.waits_read += waits.len() as u64,
+                    Chunk::Yields(runs) => self.condition.yield_runs_read += runs.len() as u64,
+                    _ => {}
                 }
                 return Some(chunk);
             }

@@ -5,12 +5,13 @@
 //! Which chunk holds what is in [`super::format`]; `docs/trace-format.md` is for other readers.
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
-use tracer_common::{NoStack, Shape, UseKind};
+use tracer_common::{NoStack, Shape, ShapeTotals, UseKind};
 
 use crate::units::{
-    Address, FrameIndex, LockIndex, Monotonic, Ns, Pid, StackIndex, ThreadIndex, Tid,
+    Address, FrameIndex, LockIndex, Monotonic, Ns, Pid, ProcessIndex, StackIndex, ThreadIndex, Tid,
 };
 
 /// What was recorded, where and how. A later one replaces an earlier one (the interpreter of a
@@ -88,6 +89,8 @@ pub struct Options {
     pub uprobes: Vec<String>,
     /// The waiters' native frames were wanted.
     pub native: bool,
+    /// The children of traced processes were traced as well.
+    pub follow: bool,
 }
 
 /// A kernel program and whether it took part.
@@ -262,6 +265,8 @@ pub struct ThreadRecord {
     pub index: ThreadIndex,
     /// Its id on the host.
     pub tid: Tid,
+    /// Its process.
+    pub process: ProcessIndex,
     /// Its name in the kernel (comm).
     pub name: String,
     /// Its name in Python (`threading.Thread.name`), if that was read.
@@ -376,6 +381,59 @@ pub struct ShapeSums {
     pub max: Ns,
 }
 
+impl ShapeSums {
+    /// Adds what one CPU counted.
+    pub fn add(&mut self, totals: &ShapeTotals) {
+        *self += Self {
+            waits: totals.waits,
+            blocked: Ns(totals.blocked_ns),
+            runq: Ns(totals.runq_ns),
+            max: Ns(totals.max_ns),
+        };
+    }
+}
+
+impl AddAssign for ShapeSums {
+    fn add_assign(&mut self, other: Self) {
+        self.waits = self.waits.saturating_add(other.waits);
+        self.blocked += other.blocked;
+        self.runq += other.runq;
+        self.max = self.max.max(other.max);
+    }
+}
+
+/// A run of yields of one thread for one lock, long enough to be told by itself. It is in no
+/// [`SpinSums`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct YieldRun {
+    /// Who yielded.
+    pub thread: ThreadIndex,
+    /// For what.
+    pub lock: LockIndex,
+    /// First switch-out.
+    pub start: Monotonic,
+    /// When something else followed.
+    pub end: Monotonic,
+    /// Off the CPU in between; the rest it ran.
+    pub yielded: Ns,
+    /// Yields that gave the CPU away.
+    pub yields: u64,
+    /// Where the first of them was.
+    pub stack: SideStack,
+}
+
+/// Waits below the threshold for one lock: a part of [`Totals::below`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BelowSums {
+    /// The lock.
+    pub lock: LockIndex,
+    /// The [`Shape`] number that they are counted under in [`Totals::below`].
+    pub shape: u32,
+    /// The waits.
+    pub sums: ShapeSums,
+}
+
 /// Yields tied to one lock, from one place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -470,10 +528,14 @@ pub struct Totals {
     pub stats: BTreeMap<String, u64>,
     /// Waits below the threshold, by [`Shape`] number.
     pub below: BTreeMap<u32, ShapeSums>,
+    /// The part of them of which the lock is known, where its shape says too little.
+    pub below_locks: Vec<BelowSums>,
     /// Waits whose record was lost, by [`Shape`] number.
     pub lost: BTreeMap<u32, ShapeSums>,
-    /// Yields by lock.
+    /// Yields by lock, but for those with a record of their own.
     pub spins: Vec<SpinSums>,
+    /// [`YieldRun`] records in the trace so far.
+    pub yield_runs: u64,
     /// What `--uprobes` counted.
     pub uses: Vec<UseSums>,
     /// Samples of the CPU clock; none: no sampler.

@@ -22,6 +22,7 @@ impl TraceWriter<File> {
         self.cut_back()?;
         let waits = std::mem::take(&mut self.waits);
         self.cut_locks().or_else(|error| self.cut_back().and(Err(error)))?;
+        self.cut_lock_processes().or_else(|error| self.cut_back().and(Err(error)))?;
         self.cut_threads().or_else(|error| self.cut_back().and(Err(error)))?;
         // A wait without its stack still counts: what doesn't fit of the stacks is given up.
         if self.cut_stacks().is_err() {
@@ -30,6 +31,10 @@ impl TraceWriter<File> {
             self.stacks.clear();
         }
         self.waits_that_fit(&waits)?;
+        if self.cut_yields().is_err() {
+            self.cut_back()?;
+            self.yields.clear();
+        }
         self.close(end).or_else(|error| self.cut_back().and(Err(error)))
     }
 

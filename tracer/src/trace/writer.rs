@@ -10,8 +10,10 @@ use super::format::{
     ChunkHeader, ChunkKind, HEADER_LEN, IndexEntry, MAX_INDEX, MAX_ITEMS, MAX_RAW,
     MAX_STACK_FRAMES, MAX_STORED, file_header, trailer,
 };
+use super::processes::{LockProcess, ProcessRecord};
 use super::records::{
     End, FrameRecord, HeldRecord, LockRecord, Meta, StackRecord, ThreadRecord, Totals, Wait,
+    YieldRun,
 };
 use super::waits::WaitBlock;
 use crate::units::ThreadIndex;
@@ -69,10 +71,12 @@ pub struct TraceWriter<W> {
     pub(super) half_written: bool,
     index: Vec<IndexEntry>,
     pub(super) locks: Vec<LockRecord>,
+    lock_processes: Vec<LockProcess>,
     threads: BTreeMap<ThreadIndex, ThreadRecord>,
     pub(super) frames: Vec<FrameRecord>,
     pub(super) stacks: Vec<StackRecord>,
     pub(super) waits: Vec<Wait>,
+    pub(super) yields: Vec<YieldRun>,
 }
 
 impl<W: Write> TraceWriter<W> {
@@ -87,10 +91,12 @@ impl<W: Write> TraceWriter<W> {
             half_written: false,
             index: Vec::new(),
             locks: Vec::new(),
+            lock_processes: Vec::new(),
             threads: BTreeMap::new(),
             frames: Vec::new(),
             stacks: Vec::new(),
             waits: Vec::new(),
+            yields: Vec::new(),
         };
         writer.put(&file_header())?;
         Ok(writer)
@@ -111,6 +117,27 @@ impl<W: Write> TraceWriter<W> {
     pub fn lock(&mut self, lock: LockRecord) -> Result<(), WriteError> {
         self.locks.push(lock);
         if self.locks.len() >= NAMED_PER_CHUNK { self.cut_locks() } else { Ok(()) }
+    }
+
+    /// Says which process a lock is of. To be called before a wait that names the lock.
+    ///
+    /// # Errors
+    /// [`WriteError`], if a chunk had become full.
+    pub fn lock_process(&mut self, of: LockProcess) -> Result<(), WriteError> {
+        self.lock_processes.push(of);
+        if self.lock_processes.len() >= NAMED_PER_CHUNK {
+            self.cut_lock_processes()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Writes processes, at once. A later record of an index replaces an earlier one.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub fn processes(&mut self, processes: &[ProcessRecord]) -> Result<(), WriteError> {
+        self.chunk_split(ChunkKind::Processes, processes, |part| json(ChunkKind::Processes, part))
     }
 
     /// Adds or replaces threads. To be called before the [`Self::flush`] after the first wait that
@@ -153,6 +180,15 @@ impl<W: Write> TraceWriter<W> {
     pub fn wait(&mut self, wait: Wait) -> Result<(), WriteError> {
         self.waits.push(wait);
         if self.waits.len() >= MAX_ITEMS { self.cut() } else { Ok(()) }
+    }
+
+    /// Adds a long run of yields. Its lock and its stack must have been added.
+    ///
+    /// # Errors
+    /// [`WriteError`], if a chunk had become full.
+    pub fn yields(&mut self, run: YieldRun) -> Result<(), WriteError> {
+        self.yields.push(run);
+        if self.yields.len() >= MAX_ITEMS { self.cut() } else { Ok(()) }
     }
 
     /// Writes locks that threads seem to have at the end, after everything buffered before them.
@@ -226,9 +262,11 @@ impl<W: Write> TraceWriter<W> {
 
     fn cut(&mut self) -> Result<(), WriteError> {
         self.cut_locks()?;
+        self.cut_lock_processes()?;
         self.cut_threads()?;
         self.cut_frames()?;
         self.cut_stacks()?;
+        self.cut_yields()?;
         if self.waits.is_empty() {
             return Ok(());
         }
@@ -237,6 +275,18 @@ impl<W: Write> TraceWriter<W> {
         self.waits = waits;
         if written.is_ok() {
             self.waits.clear();
+        }
+        written
+    }
+
+    /// Writes the long runs of yields; their locks, threads and stacks must have been written.
+    pub(super) fn cut_yields(&mut self) -> Result<(), WriteError> {
+        let yields = std::mem::take(&mut self.yields);
+        let written = self.chunk_split(ChunkKind::Yields, &yields, |part| {
+            postcard_bytes(ChunkKind::Yields, part)
+        });
+        if written.is_err() {
+            self.yields = yields;
         }
         written
     }
@@ -252,6 +302,16 @@ impl<W: Write> TraceWriter<W> {
             .chunk_split(ChunkKind::Locks, &locks, |part| postcard_bytes(ChunkKind::Locks, part));
         if written.is_err() {
             self.locks = locks;
+        }
+        written
+    }
+
+    pub(super) fn cut_lock_processes(&mut self) -> Result<(), WriteError> {
+        let all = std::mem::take(&mut self.lock_processes);
+        let kind = ChunkKind::LockProcesses;
+        let written = self.chunk_split(kind, &all, |part| postcard_bytes(kind, part));
+        if written.is_err() {
+            self.lock_processes = all;
         }
         written
     }

@@ -5,9 +5,11 @@ mod stacks;
 use tracer::trace::TraceWriter;
 use tracer::trace::records::{
     Class, End, FrameRecord, HeldRecord, Kind, LockRecord, Meta, Options, ProgramState, ShapeSums,
-    SideStack, SpinSums, StackRecord, Target, ThreadRecord, Totals, Wait,
+    SideStack, SpinSums, StackRecord, Target, ThreadRecord, Totals, Wait, YieldRun,
 };
-use tracer::units::{Address, LockIndex, Monotonic, Ns, Pid, StackIndex, ThreadIndex, Tid};
+use tracer::units::{
+    Address, LockIndex, Monotonic, Ns, Pid, ProcessIndex, StackIndex, ThreadIndex, Tid,
+};
 use tracer_common::Shape;
 
 /// Everything that a trace holds.
@@ -25,6 +27,8 @@ pub(crate) struct Content {
     pub(crate) stacks: Vec<StackRecord>,
     /// Waits in the order of their ends.
     pub(crate) waits: Vec<Wait>,
+    /// Long runs of yields.
+    pub(crate) yields: Vec<YieldRun>,
     /// Locks that threads seem to have at the end.
     pub(crate) held: Vec<HeldRecord>,
     /// Counters.
@@ -48,11 +52,18 @@ impl Content {
         for stack in &self.stacks {
             writer.stack(stack.clone()).unwrap();
         }
+        let mut yields = self.yields.chunks(flush);
         for waits in self.waits.chunks(flush) {
+            for run in yields.next().unwrap_or_default() {
+                writer.yields(*run).unwrap();
+            }
             for wait in waits {
                 writer.wait(*wait).unwrap();
             }
             writer.flush().unwrap();
+        }
+        for run in yields.flatten() {
+            writer.yields(*run).unwrap();
         }
         writer.held(&self.held).unwrap();
         writer.totals(&self.totals).unwrap();
@@ -128,6 +139,7 @@ pub(crate) fn sample() -> Content {
     let thread = |index: u32, name: &str| ThreadRecord {
         index: ThreadIndex(index),
         tid: Tid(4242 + index),
+        process: ProcessIndex(0),
         name: name.to_owned(),
         python_name: (index == 2).then(|| "pool;2\n".to_owned()),
         born: (index > 0).then_some(Monotonic(START + u64::from(index) * 1_000_000)),
@@ -215,6 +227,7 @@ pub(crate) fn sample() -> Content {
                 sample_hz: None,
                 uprobes: vec![],
                 native: true,
+                follow: false,
             },
             start: Monotonic(START),
             start_realtime_ns: 1_780_000_000_123_456_789,
@@ -253,6 +266,8 @@ pub(crate) fn sample() -> Content {
                 (Shape::Parked as u32, sums(10, 50_000, 0, 9_000)),
             ]
             .into(),
+            below_locks: vec![],
+            yield_runs: 0,
             lost: [(Shape::Object as u32, sums(3, 90_000, 10_000, 50_000))].into(),
             spins: vec![
                 SpinSums {
@@ -276,6 +291,7 @@ pub(crate) fn sample() -> Content {
             self_cost: names(&[("bytes_written", 12_345), ("recorder_cpu_ns", 6_000_000)]),
         },
         waits,
+        yields: vec![],
         held: vec![],
         end: End { at: Monotonic(START + 10_000_000_000), reason: "duration".to_owned() },
     }

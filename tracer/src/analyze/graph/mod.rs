@@ -21,6 +21,7 @@ mod window;
 
 use std::collections::BTreeMap;
 
+pub(super) use blocked::Facts;
 pub use blocked::Why;
 pub use chains::{Chain, ChainEnd, Link};
 pub use convoys::Queue;
@@ -29,11 +30,9 @@ pub(super) use followed::{ChainGraph, FollowedChains};
 pub use holds::{HoldSums, LockHolds};
 pub(super) use queues::{LockQueue, QueueRoom};
 
-use self::blocked::Facts;
-use super::StackTable;
 use super::summary::rank;
-use crate::trace::records::{Class, HeldRecord, Kind, LockRecord, Wait};
-use crate::units::{LockIndex, Ns, ThreadIndex};
+use crate::trace::records::{Class, Kind};
+use crate::units::{LockIndex, Ns};
 
 /// Waits whose chains are looked for together.
 const WINDOW: usize = 1 << 19;
@@ -66,23 +65,26 @@ pub struct Graph {
     pub locks_left_out: u64,
 }
 
-/// Makes a graph of its parts, and the holds of each lock that one thread has at a time.
+/// What a graph is made of.
+pub(super) struct Parts {
+    pub(super) chains: FollowedChains,
+    pub(super) queues: Vec<(LockIndex, Box<LockQueue>)>,
+    /// Locks that found no room for a queue.
+    pub(super) locks_left_out: u64,
+}
+
+/// Makes a graph of its parts, and the holds of each lock that one thread has at a time. Who took
+/// the locks last is added to what is known at the end.
 pub(super) fn join(
-    chains: FollowedChains,
-    queues: Vec<(LockIndex, Box<LockQueue>)>,
-    locks_left_out: u64,
-    blocked: &BTreeMap<ThreadIndex, Wait>,
-    held: &[HeldRecord],
-    locks: &BTreeMap<LockIndex, LockRecord>,
-    stacks: &StackTable,
+    Parts { chains, queues, locks_left_out }: Parts,
+    mut facts: Facts<'_>,
 ) -> (Graph, BTreeMap<LockIndex, LockHolds>) {
+    let locks = facts.locks;
     let kind = |lock: &LockIndex| {
         locks.get(lock).map_or((Kind::Unclassified, Class::Unclassified), |l| (l.kind, l.class))
     };
-    let mut takers: BTreeMap<_, _> =
-        queues.iter().filter_map(|(lock, queue)| Some((*lock, queue.last_taker()?))).collect();
-    takers.retain(|lock, _| exclusive(kind(lock).0));
-    let facts = Facts { blocked, held, takers: &takers, locks, stacks };
+    let takers = queues.iter().filter_map(|(lock, queue)| Some((*lock, queue.last_taker()?)));
+    facts.takers = takers.filter(|(lock, _)| exclusive(kind(lock).0)).collect();
     let mut graph = Graph {
         deadlocks: cycles::deadlocks(&facts),
         late: queues.iter().map(|(_, queue)| queue.late()).sum(),
@@ -99,7 +101,7 @@ pub(super) fn join(
 
     let mut holds = BTreeMap::new();
     for (lock, queue) in queues {
-        let (queue, of_lock) = queue.into_holds(stacks);
+        let (queue, of_lock) = queue.into_holds(facts.stacks);
         let (kind, class) = kind(&lock);
         if !exclusive(kind) {
             continue;
@@ -137,7 +139,8 @@ fn exclusive(kind: Kind) -> bool {
 mod tests {
     use super::span::tests::wait;
     use super::*;
-    use crate::analyze::OtherSide;
+    use crate::analyze::{OtherSide, StackTable};
+    use crate::trace::records::Wait;
 
     /// Four threads that pass two locks around, in the order of their ends but for some; every 50th
     /// wait is a long one.
@@ -166,9 +169,22 @@ mod tests {
             chains.add(n, wait, other);
         }
         queues.values_mut().for_each(|queue| queue.finish(&mut room));
-        let (chains, none) = (chains.finish(waits.len() as u64), BTreeMap::new());
-        let (locks, stacks) = (BTreeMap::new(), StackTable::default());
-        join(chains, queues.into_iter().collect(), 0, &none, &[], &locks, &stacks)
+        let parts = Parts {
+            chains: chains.finish(waits.len() as u64),
+            queues: queues.into_iter().collect(),
+            locks_left_out: 0,
+        };
+        let (blocked, locks) = (BTreeMap::new(), BTreeMap::new());
+        let stacks = StackTable::default();
+        let facts = Facts {
+            blocked: &blocked,
+            held: &[],
+            takers: BTreeMap::new(),
+            locks: &locks,
+            stacks: &stacks,
+            alike: &|_, _| true,
+        };
+        join(parts, facts)
     }
 
     #[test]
