@@ -142,6 +142,11 @@ pub struct ThreadState {
 /// Slots of [`QuickState`], a power of two.
 pub const QUICK_SLOTS: u32 = 8192;
 
+/// Asleep in a futex wait.
+pub const ASLEEP: u32 = 1;
+/// The same, for a lock that says what it is without a stack.
+pub const ASLEEP_TOLD: u32 = 2;
+
 /// What the most frequent switches look at, of one thread: a cache line in a table without hashing,
 /// at the thread's id modulo [`QUICK_SLOTS`]. A thread whose place is taken does without.
 #[derive(Clone, Copy, Debug, Default)]
@@ -149,7 +154,7 @@ pub const QUICK_SLOTS: u32 = 8192;
 pub struct QuickState {
     /// Whose it is; 0: nobody's.
     pub tid: u32,
-    /// 1: its next switch-in ends a futex wait.
+    /// Not 0: its next switch-in ends a futex wait, [`ASLEEP`] or [`ASLEEP_TOLD`].
     pub asleep: u32,
     /// [`Spin::sp`] of the spin under way; 0: none, or its register is not learned.
     pub sp: u64,

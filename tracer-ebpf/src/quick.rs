@@ -2,9 +2,10 @@
 //! without hashing. In a storm of yields that halves what a switch costs.
 
 use tracer_common::QuickState;
-use tracer_common::thread::{QUICK_SLOTS, Spin, ThreadState};
+use tracer_common::thread::{ASLEEP, ASLEEP_TOLD, QUICK_SLOTS, Spin, ThreadState};
 
 use crate::maps::QUICK;
+use crate::pystack;
 use crate::registers::Registers;
 
 #[inline(always)]
@@ -48,7 +49,7 @@ pub(crate) fn is_asleep(tid: u32) -> Option<bool> {
 pub(crate) fn fall_asleep(tid: u32, state: &mut ThreadState) {
     let Some(slot) = of(tid) else { return };
     take_wake(slot, state);
-    slot.asleep = 1;
+    slot.asleep = if pystack::is_told(&state.current) { ASLEEP_TOLD } else { ASLEEP };
     slot.uaddr = state.current.uaddr;
     slot.out_ns = state.out_ns;
 }

@@ -12,7 +12,8 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use tracer_common::event::WAIT_CLIPPED_START;
 use tracer_common::thread::{
-    SyscallState, ThreadState, WHY_FUTEX, WHY_OTHER, WHY_PREEMPTED, WHY_RUNNING, WHY_YIELD,
+    ASLEEP_TOLD, SyscallState, ThreadState, WHY_FUTEX, WHY_OTHER, WHY_PREEMPTED, WHY_RUNNING,
+    WHY_YIELD,
 };
 use tracer_common::{DropReason, NoStack, Shape, Stat};
 
@@ -187,7 +188,9 @@ fn own_stack<const ONE: bool>(prev: Task, state: &mut ThreadState, timed: bool, 
     let no_waker = goes_on || (timed && !gil) || woken || shared;
     if no_waker && state.waiter_stack < u64::from(NoStack::COUNT) {
         // Woken already, it will not wait for long.
-        if (woken || shared) && !goes_on && !pystack::affordable(Frequent::ShortWait, now) {
+        let told = pystack::is_told(&state.current);
+        let why = if told { Frequent::ShortWait } else { Frequent::Untold };
+        if (woken || shared) && !goes_on && !pystack::affordable(why, now) {
             state.waiter_stack = NoStack::Limited as u64;
             return;
         }
@@ -270,6 +273,8 @@ struct Sleeper {
     out_ns: u64,
     /// It does sleep.
     asleep: bool,
+    /// What it sleeps on says what it is.
+    told: bool,
 }
 
 #[inline(always)]
@@ -288,7 +293,8 @@ fn waking<const ONE: bool>(task: Task) {
     // Whoever is delayed here has just let go of a lock, and a storm of them grows calmer with each
     // hundred nanoseconds. So one cache line of the sleeper's must do if there are no stacks to walk.
     if let Some(slot) = quick::of(tid) {
-        let sleeper = Sleeper { uaddr: slot.uaddr, out_ns: slot.out_ns, asleep: slot.asleep != 0 };
+        let (asleep, told) = (slot.asleep != 0, slot.asleep == ASLEEP_TOLD);
+        let sleeper = Sleeper { uaddr: slot.uaddr, out_ns: slot.out_ns, asleep, told };
         let woke = waker != 0 && wakes::<ONE>(task, current, &sleeper);
         slot.waker_tid = if woke { waker } else { 0 };
         slot.wake_ns = now;
@@ -298,7 +304,7 @@ fn waking<const ONE: bool>(task: Task) {
     } else if let Some(state) = thread_state(tid) {
         // Never switched since the beginning: it has been asleep since before us.
         let asleep = state.why == WHY_FUTEX || (state.why == WHY_RUNNING && state.out_ns == 0);
-        let sleeper = Sleeper { uaddr: 0, out_ns: state.out_ns, asleep };
+        let sleeper = Sleeper { uaddr: 0, out_ns: state.out_ns, asleep, told: false };
         let woke = waker != 0 && wakes::<ONE>(task, current, &sleeper);
         state.waker_tid = if woke { waker } else { 0 };
         state.wake_ns = now;
@@ -330,7 +336,7 @@ fn stacks<const ONE: bool>(task: Task, current: Task, sleeper: &Sleeper, now: u6
     }
     // Two walks delay the wake by some microseconds, which in a storm is what makes its contention go
     // away.
-    if !pystack::worth_it(blocked, now) {
+    if !pystack::worth_it(sleeper.told, blocked, now) {
         return;
     }
     let Some(state) = thread_state(task.pid()) else { return };

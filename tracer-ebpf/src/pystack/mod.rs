@@ -14,8 +14,8 @@ mod thread;
 use tracer_common::event::EVENT_STACK;
 use tracer_common::stack::MAX_FRAMES;
 use tracer_common::{
-    DropReason, NoStack, RawFrame, SUBJECTS, Shape, StackConfig, StackEvent, Stat, ThreadState,
-    WalkEnd,
+    DropReason, FutexIdentity, NoStack, RawFrame, SUBJECTS, Shape, StackConfig, StackEvent, Stat,
+    ThreadState, WalkEnd,
 };
 
 pub(crate) use holder::{Holder, of_holder};
@@ -42,6 +42,10 @@ const SHORT_WALKS_BURST: u64 = 50;
 /// A wait that was blocked for so long is walked. So is, of shorter ones, each with which their sum
 /// has grown by so much: a sample by time, in which a place has the share that it has of the waiting.
 const EARNS_WALK_NS: u64 = 4_000_000;
+/// Waits that only a stack names are walked more often: if blocked for so long, …
+const UNTOLD_WALKED_NS: u64 = 100_000;
+/// … and this many times as many short ones.
+const UNTOLD_MORE_OFTEN: u64 = 4;
 /// What a wait counts beside the time that it was blocked: it will be in the run queue as well.
 const RUN_QUEUE_NS: u64 = 20_000;
 
@@ -52,11 +56,17 @@ pub(crate) fn of_task(task: Task, now: u64) -> u64 {
     lw_stack(task.pid(), task.namespace_tid(), now, 0, Registers::of(task.0).sp())
 }
 
+/// What is waited for says what it is without a stack, which tells the place alone.
+#[inline(always)]
+pub(crate) fn is_told(id: &FutexIdentity) -> bool {
+    const TOLD: [u32; 3] = [Shape::Gil as u32, Shape::GilHandoff as u32, Shape::Object as u32];
+    TOLD.contains(&id.shape)
+}
+
 /// The same of a waiter; fills in its state's subjects, if what it waits for is told by them.
 #[inline(always)]
 pub(crate) fn of_waiter(task: Task, state: &mut ThreadState, now: u64) -> u64 {
-    const TOLD: [u32; 3] = [Shape::Gil as u32, Shape::GilHandoff as u32, Shape::Object as u32];
-    let untold = !TOLD.contains(&state.current.shape);
+    let untold = !is_told(&state.current);
     let sp = Registers::of(task.0).sp();
     let stack = lw_stack(task.pid(), task.namespace_tid(), now, u64::from(untold), sp);
     if untold {
@@ -112,7 +122,7 @@ extern "C" fn lw_stack(tid: u32, ns_tid: u32, now: u64, with_subjects: u64, sp: 
 /// Reasons to walk that can be very frequent. Each has a budget of its own.
 #[derive(Clone, Copy)]
 pub(crate) enum Frequent {
-    /// A wait that is short so far, and may still grow long in the run queue.
+    /// A wait that is short so far, and may still grow long in the run queue: to place it.
     ShortWait = 0,
     /// A run of yields.
     Yields = 1,
@@ -122,10 +132,12 @@ pub(crate) enum Frequent {
     Plain = 3,
     /// No walk: a record of a long run of yields.
     LongYields = 4,
+    /// A short wait of which only the stack tells what it is for.
+    Untold = 5,
 }
 
 impl Frequent {
-    pub(super) const COUNT: usize = 5;
+    pub(super) const COUNT: usize = 6;
 }
 
 /// Whether one more such walk may be made on this CPU now.
@@ -133,6 +145,7 @@ impl Frequent {
 pub(crate) fn affordable(why: Frequent, now: u64) -> bool {
     let cost_ns = match why {
         Frequent::ShortWait | Frequent::Yields => short_walk_every_ns(),
+        Frequent::Untold => short_walk_every_ns() / UNTOLD_MORE_OFTEN,
         Frequent::Native => NATIVE_COPY_EVERY_NS,
         Frequent::LongYields => LONG_YIELDS_EVERY_NS,
         Frequent::Plain => PLAIN_COPY_EVERY_NS,
@@ -151,7 +164,10 @@ pub(crate) fn affordable(why: Frequent, now: u64) -> bool {
 /// Whether a wait that was blocked for so long gets its stacks: each long one, a sample of the others by
 /// their time, and each while there are few.
 #[inline(always)]
-pub(crate) fn worth_it(blocked_ns: u64, now: u64) -> bool {
+pub(crate) fn worth_it(told: bool, blocked_ns: u64, now: u64) -> bool {
+    if !told {
+        return blocked_ns >= UNTOLD_WALKED_NS || affordable(Frequent::Untold, now);
+    }
     if blocked_ns >= EARNS_WALK_NS {
         return true;
     }
@@ -202,8 +218,14 @@ fn intern(walk: *mut Walk, tid: u32, end: WalkEnd) -> u64 {
         } as u64;
     }
     let id = event.id;
+    // SAFETY: this CPU's value, and 8 bits as the index of 256 slots.
+    let sent = unsafe { &mut *(&raw mut (*walk).sent).cast::<u64>().add((id >> 56) as usize) };
+    if *sent == id {
+        return id;
+    }
     // SAFETY: the value is not looked at.
     if unsafe { STACKS_SENT.get(id) }.is_some() {
+        *sent = id;
         return id;
     }
     event.event = EVENT_STACK;

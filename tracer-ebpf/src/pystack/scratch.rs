@@ -53,10 +53,14 @@ pub(crate) struct Walk {
     pub(super) holder_flags: u32,
     /// Interpreters whose threads have been looked through.
     pub(super) lists_searched: u32,
+    /// Ids of stacks that user space has, by their upper bits: a look here saves one into a hash.
+    pub(super) sent: [u64; SENT_SLOTS],
     /// What was read of code objects, a direct-mapped cache.
     pub(super) codes: [CodeEntry; CODE_SLOTS],
 }
 
+/// Slots of `sent`: 8 bits of an id.
+const SENT_SLOTS: usize = 256;
 /// Bytes read of a thread state: up to `native_thread_id` in every version.
 const THREAD_BYTES: u32 = 200;
 /// Bytes read of a code object: up to `co_qualname`, and up to `co_tlbc` where there is one.

@@ -7,7 +7,7 @@ use aya::maps::{
 };
 use aya::{Ebpf, Pod};
 use tracer_common::counter::LOCK_SLOTS;
-use tracer_common::thread::QUICK_SLOTS;
+use tracer_common::thread::{ASLEEP, QUICK_SLOTS};
 use tracer_common::{
     DropReason, InitialWait, InterpreterConfig, LockSamples, LockTotals, ProcessState, QuickState,
     SampleTotals, Shape, ShapeTotals, SpinCode, SpinKey, SpinSite, SpinTotals, StackConfig, Stat,
@@ -95,7 +95,7 @@ impl Maps {
         let slot = self.quick_slot(tid);
         if slot.tid == 0 {
             // Its first switch-in may be the end of a wait that is under way.
-            let slot = QuickState { tid: tid.0, asleep: 1, ..QuickState::default() };
+            let slot = QuickState { tid: tid.0, asleep: ASLEEP, ..QuickState::default() };
             self.quick.set(tid.0 % QUICK_SLOTS, slot, 0).map_err(failed("QUICK"))?;
         }
         match self.threads.insert(tid.0, state, NO_EXIST) {
