@@ -6,15 +6,15 @@ mod support;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use support::{Content, sample};
-use tracer::analyze::{OtherSide, Side, SiteSums, Summary, Sums, sites, summarize};
+use tracer::analyze::{Fold, OtherSide, Side, SiteSums, Summary, Sums, Want, sites, summarize};
 use tracer::render::folded::{self, Picture, Weight};
 use tracer::render::text::{By, View};
 use tracer::render::{flamegraph, json, text};
 use tracer::trace::TraceReader;
 use tracer::trace::records::{
-    BelowSums, Class, Kind, ShapeSums, SideStack, SpinSums, Wait, YieldRun,
+    BelowSums, Class, Kind, LockRecord, ShapeSums, SideStack, SpinSums, Wait, YieldRun,
 };
-use tracer::units::{LockIndex, Monotonic, Ns, ThreadIndex};
+use tracer::units::{LockIndex, Monotonic, Ns, StackIndex, ThreadIndex};
 
 const SIDES: [Side; 3] = [Side::Waiter, Side::Holder, Side::Both];
 
@@ -366,4 +366,139 @@ fn lost_records_of_yields_are_counted() {
     content.totals.yield_runs = 3;
     content.yields = vec![YieldRun::default()];
     assert_eq!(summary(&content).completeness.lost["yield_runs_damaged"], 2);
+}
+
+/// As [`summary`], on one thread and one by one.
+fn folded_one_by_one(bytes: &[u8]) -> Summary {
+    let mut fold = Fold::new(Want::default());
+    let reader = TraceReader::from_read(bytes).unwrap();
+    let trace = reader.read_all(|visited| fold.visit(visited)).unwrap();
+    fold.finish(trace)
+}
+
+/// The sample with more locks of pauses, each with waits, and with runs of yields for all locks.
+fn with_pauses_and_yields() -> Content {
+    let mut content = sample();
+    let pause = content.locks.iter().find(|lock| lock.kind == Kind::StopTheWorld).unwrap().clone();
+    for name in ["stop-the-world request", "stop-the-world (GC)", "stop-the-world request (GC)"] {
+        let index = LockIndex(u32::try_from(content.locks.len()).unwrap());
+        content.locks.push(LockRecord { index, name: name.to_owned(), ..pause.clone() });
+    }
+    for (n, wait) in (0u32..).zip(&mut content.waits) {
+        if n % 5 == 1 {
+            wait.lock = LockIndex([5, 7, 8, 9][(n / 5 % 4) as usize]);
+        }
+    }
+    let run = |(n, wait): (u32, &Wait)| YieldRun {
+        thread: wait.thread,
+        lock: LockIndex(n % 9),
+        start: wait.start,
+        end: wait.end,
+        yielded: wait.blocked,
+        yields: 200,
+        stack: wait.waiter_stack,
+    };
+    content.yields = (0..).zip(&content.waits).map(run).collect();
+    content.totals.yield_runs = content.yields.len() as u64;
+    content
+}
+
+#[test]
+fn all_cpus_come_to_the_same_as_one_by_one() {
+    for content in [sample(), with_pauses_and_yields()] {
+        let whole = folded_one_by_one(&content.write(usize::MAX));
+        assert_sums_agree(&content, &whole);
+        for flush in [1, 7, 100, usize::MAX] {
+            let bytes = content.write(flush);
+            let parts = summarize(TraceReader::from_read(bytes.as_slice()).unwrap()).unwrap();
+            let alone = folded_one_by_one(&bytes);
+            assert!(parts == alone, "flushed after every {flush} waits");
+            assert!(parts == whole, "flushed after every {flush} waits");
+        }
+    }
+}
+
+#[test]
+fn pauses_and_yields_are_added_up_on_all_cpus() {
+    let content = with_pauses_and_yields();
+    let all = summary(&content);
+    let requests = all.pauses.requesters.iter().map(|one| one.awaited).sum::<u64>();
+    let waits = content.waits.iter().filter(|wait| [7, 9].contains(&wait.lock.0)).count();
+    assert_eq!(requests, waits as u64);
+    assert!(all.pauses.requesters.iter().any(|one| one.threads > 0));
+    let runs = content.yields.iter().filter(|run| run.lock == LockIndex(4));
+    let yielded: Ns = runs.map(|run| run.yielded).sum();
+    let of_lock = |lock: &&tracer::analyze::LockSummary| lock.lock.index == LockIndex(4);
+    assert_eq!(all.locks.iter().find(of_lock).unwrap().sums.yielded, yielded);
+}
+
+#[test]
+fn a_lock_that_was_only_yielded_for_has_no_holds() {
+    let mut content = sample();
+    let lock = LockRecord { index: LockIndex(7), ..content.locks[0].clone() };
+    content.locks.push(lock);
+    let yields = YieldRun { lock: LockIndex(7), yields: 1, yielded: Ns(1), ..YieldRun::default() };
+    content.yields.push(yields);
+    let all = summary(&content);
+    let of_lock = |lock: &&tracer::analyze::LockSummary| lock.lock.index == LockIndex(7);
+    let lock = all.locks.iter().find(of_lock).unwrap();
+    assert_eq!((lock.sums.spins, &lock.holds), (1, &None));
+}
+
+/// A wait with ids that come together often, and times that overlap.
+fn any_busy_wait() -> impl Strategy<Value = Wait> {
+    let ids = (0u32..12, 0u32..40, 0u32..6, 0u32..6, 0u32..13, 0u32..13);
+    (ids, 0u64..1_000_000, 0u64..10_000, 0u64..100, any::<u8>()).prop_map(
+        |((thread, lock, waiting, waking, waker, holder), start, blocked, runq, flags)| Wait {
+            thread: ThreadIndex(thread),
+            lock: LockIndex(lock),
+            start: Monotonic(start),
+            end: Monotonic(start + blocked + runq),
+            blocked: Ns(blocked),
+            runq: Ns(runq),
+            episodes: 1,
+            flags: u32::from(flags),
+            waker: waker.checked_sub(1).map(ThreadIndex),
+            waiter_stack: SideStack::Stack(StackIndex(waiting)),
+            waker_stack: SideStack::Stack(StackIndex(waking)),
+            holder: holder.checked_sub(1).map(ThreadIndex),
+            holder_stack: SideStack::default(),
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn random_waits_come_to_the_same_on_all_cpus(
+        mut waits in vec(any_busy_wait(), 0..3_000),
+        yields in vec(any_busy_wait(), 0..1_000),
+        flush in 1usize..1_000,
+        cut in any::<Option<u16>>(),
+    ) {
+        waits.sort_by_key(|wait| wait.end);
+        let run = |(n, wait): (u64, &Wait)| YieldRun {
+            thread: wait.thread,
+            lock: wait.lock,
+            start: wait.start,
+            end: wait.end,
+            yielded: wait.blocked,
+            yields: n,
+            stack: wait.waiter_stack,
+        };
+        let yields: Vec<_> = (0..).zip(&yields).map(run).collect();
+        let mut content = Content { waits, yields, ..with_pauses_and_yields() };
+        content.totals.events = content.waits.len() as u64;
+        content.totals.yield_runs = content.yields.len() as u64;
+        let mut bytes = content.write(flush);
+        if let Some(cut) = cut {
+            // Damaged there, or cut off: the condition must be the same too.
+            let at = 16 + usize::from(cut) % (bytes.len() - 16);
+            bytes[at] ^= 0x40;
+        }
+        let whole = folded_one_by_one(&bytes);
+        let parts = summarize(TraceReader::from_read(bytes.as_slice()).unwrap()).unwrap();
+        prop_assert!(parts == whole);
+    }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use support::{Content, sample};
-use tracer::analyze::{Side, Site, Source, Summary, summarize, summarize_unverified};
+use tracer::analyze::{Side, Site, Source, Summary, Want, summarize, summarize_as};
 use tracer::render::folded::{self, Picture, Weight};
 use tracer::render::text::{By, View};
 use tracer::render::{json, text};
@@ -106,7 +106,8 @@ fn what_has_no_stack_is_under_its_reason() {
 fn an_owner_counts_only_if_it_stood_still() {
     let content = sample();
     let bytes = content.write(100);
-    let all = summarize_unverified(TraceReader::from_read(bytes.as_slice()).unwrap()).unwrap();
+    let want = Want { unverified: true, ..Want::default() };
+    let all = summarize_as(TraceReader::from_read(bytes.as_slice()).unwrap(), want).unwrap();
     let verified = summary(&content);
     let by_source = |summary: &Summary| {
         let gil = summary.locks.iter().find(|lock| lock.lock.index == GIL).unwrap();

@@ -45,6 +45,8 @@ enum Task {
     Test(suite::Arguments),
     /// Runs a benchmark
     Bench(bench::Arguments),
+    /// Writes a large synthetic trace
+    GenTrace(bench::GenTrace),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => suite::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::GenTrace(arguments) => bench::gen_trace(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

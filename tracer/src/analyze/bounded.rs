@@ -3,21 +3,20 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// More entries than any sane trace has, and few enough for memory: a hostile trace ends here.
-pub(super) const MAX_ENTRIES: usize = 1 << 20;
+use foldhash::fast::RandomState;
 
 /// A map of at most `limit` entries and those for the rest.
 #[derive(Debug)]
 pub(super) struct Bounded<K, V> {
-    // The standard hasher: keys come from the file, and must not be able to collide on purpose.
-    entries: HashMap<K, V>,
+    // Seeded at random: keys come from the file, and must not be able to collide on purpose.
+    entries: HashMap<K, V, RandomState>,
     limit: usize,
 }
 
 impl<K: Copy + Eq + Hash, V: Default> Bounded<K, V> {
     /// An empty map.
     pub(super) fn new(limit: usize) -> Self {
-        Self { entries: HashMap::new(), limit }
+        Self { entries: HashMap::default(), limit }
     }
 
     /// The value of `key`, or if there is no room for it that of `rest`; and which of them it is.

@@ -3,28 +3,28 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::thread::{self, ScopedJoinHandle};
 
-use tracer_common::{NoStack, Shape};
+use crossbeam_channel::bounded;
+use tracer_common::Shape;
 
-use super::bounded::{Bounded, MAX_ENTRIES};
-use super::graph::WaitGraph;
+use super::graph::{self, ChainGraph, Facts, FollowedChains, MAX_BLOCKED};
 use super::pauses::PauseFold;
 use super::processes::Homes;
 use super::quantile::Quantiles;
 use super::sampling::Sampling;
-use super::sides::{OtherSide, SideSums, Source};
+use super::shard::{Batch, Finished, SHARDS, Shard, Split};
+use super::sides::{Crowded, OtherSide, SideSums, Want};
 use super::sites::{holders, waiters};
 use super::stacks::StackTable;
 use super::summary::{Completeness, LockSummary, Pair, Summary, ThreadSummary, rank};
 use super::sums::Sums;
-use crate::trace::records::{
-    Class, Kind, LockRecord, ShapeSums, SideStack, Totals, UseSums, Wait, YieldRun,
-};
-use crate::trace::{ReadError, Trace, TraceReader, Visited};
+use crate::trace::records::{Class, Kind, LockRecord, ShapeSums, Totals, UseSums, Wait};
+use crate::trace::{Part, ReadError, Trace, TraceReader, Visited};
 use crate::units::{Address, LockIndex, Monotonic, Ns, ThreadIndex, Tid};
 
-/// Stands for all locks, or all threads, that found no room (see [`MAX_ENTRIES`]).
-pub(super) const REST: u32 = u32::MAX;
+/// Batches that may wait for a shard.
+const BATCHES: usize = 2;
 
 /// Reads a whole trace and adds it up, in memory that depends on its locks, threads and stacks,
 /// not on its waits.
@@ -32,112 +32,182 @@ pub(super) const REST: u32 = u32::MAX;
 /// # Errors
 /// The reader's. A cut or damaged trace is no error: [`Completeness::file`] says what is missing.
 pub fn summarize<R: Read>(reader: TraceReader<R>) -> Result<Summary, ReadError> {
-    read(reader, Fold::default())
+    summarize_as(reader, Want::default())
 }
 
-/// As [`summarize`], but takes owners as holders also where they moved while they were looked at.
+/// As [`summarize`], but only what is wanted, on all CPUs.
 ///
 /// # Errors
 /// As there.
-pub fn summarize_unverified<R: Read>(reader: TraceReader<R>) -> Result<Summary, ReadError> {
-    read(reader, Fold { unverified: true, ..Fold::default() })
+pub fn summarize_as<R: Read>(reader: TraceReader<R>, want: Want) -> Result<Summary, ReadError> {
+    thread::scope(|scope| {
+        let mut ended = Ended::default();
+        let mut senders = Vec::new();
+        let mut shards = Vec::new();
+        for _ in 0..SHARDS {
+            let (sender, batches) = bounded::<Batch>(BATCHES);
+            senders.push(sender);
+            shards.push(scope.spawn(move || {
+                let mut shard = Shard::new(want);
+                batches.iter().for_each(|batch| shard.take(&batch));
+                shard.finish()
+            }));
+        }
+        let (to_chains, batches) = bounded::<Vec<(u64, Wait)>>(BATCHES);
+        let chains = scope.spawn(move || {
+            let mut chains = ChainGraph::default();
+            for (n, wait) in batches.into_iter().flatten() {
+                chains.add(n, &wait, OtherSide::of(&wait, want.unverified));
+            }
+            chains
+        });
+        let trace = reader.read_parts(|split: Split| {
+            let from = ended.waits;
+            ended.take(&split);
+            if want.graph && ChainGraph::follows_any(from..ended.waits) {
+                let waits = (from..).zip(split.in_order().copied());
+                let followed = waits.filter(|&(n, _)| ChainGraph::follows(n));
+                // A shard that is gone has panicked, which ends the scope too.
+                let _ = to_chains.send(followed.collect());
+            }
+            for (sender, batch) in senders.iter().zip(split.shards) {
+                if !batch.is_empty() {
+                    let _ = sender.send(batch);
+                }
+            }
+        })?;
+        drop((senders, to_chains));
+        let shards = shards.into_iter().map(joined).collect();
+        let chains = joined(chains).finish(ended.waits);
+        Ok(Folded { want, shards, chains, ended }.finish(trace))
+    })
 }
 
-fn read<R: Read>(reader: TraceReader<R>, mut fold: Fold) -> Result<Summary, ReadError> {
-    let trace = reader.read_all(|visited| fold.visit(visited))?;
-    Ok(fold.finish(trace))
+/// What a thread came to; its panic goes on here.
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Sums over the waits seen so far.
+/// What is known of all waits together, in the order of the file.
+#[derive(Debug, Default)]
+struct Ended {
+    waits: u64,
+    first: Option<Monotonic>,
+    /// The wait under way at the end, of each thread that had one.
+    blocked: BTreeMap<ThreadIndex, Wait>,
+    pauses: PauseFold,
+}
+
+impl Ended {
+    fn take(&mut self, split: &Split) {
+        self.waits += split.order.len() as u64;
+        self.first = self.first.into_iter().chain(split.first).min();
+        for wait in &split.unfinished {
+            let room = self.blocked.len() < MAX_BLOCKED || self.blocked.contains_key(&wait.thread);
+            if room {
+                self.blocked.insert(wait.thread, *wait);
+            }
+        }
+        split.locks.iter().for_each(|lock| self.pauses.lock(lock));
+        if self.pauses.has_locks() {
+            split.in_order().for_each(|wait| self.pauses.add(wait));
+        }
+    }
+}
+
+/// Sums over the waits seen so far, on one thread: the same as [`summarize`] comes to.
 #[derive(Debug)]
 pub struct Fold {
-    cells: Bounded<(ThreadIndex, LockIndex), Sums>,
-    durations: Bounded<LockIndex, Quantiles>,
-    pairs: Bounded<(ThreadIndex, ThreadIndex, LockIndex, Source), Sums>,
-    sides: SideSums,
-    yielding: Bounded<(LockIndex, SideStack), Sums>,
-    pauses: PauseFold,
-    graph: WaitGraph,
-    /// Unverified owners count as holders.
-    unverified: bool,
-    first: Option<Monotonic>,
+    want: Want,
+    shards: Vec<Shard>,
+    chains: ChainGraph,
+    ended: Ended,
 }
 
 impl Default for Fold {
     fn default() -> Self {
-        Self {
-            cells: Bounded::new(MAX_ENTRIES),
-            durations: Bounded::new(MAX_ENTRIES),
-            pairs: Bounded::new(MAX_ENTRIES),
-            sides: SideSums::default(),
-            yielding: Bounded::new(MAX_ENTRIES),
-            pauses: PauseFold::default(),
-            graph: WaitGraph::default(),
-            unverified: false,
-            first: None,
-        }
+        Self::new(Want::default())
     }
 }
 
 impl Fold {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(want: Want) -> Self {
+        Self {
+            want,
+            shards: (0..SHARDS).map(|_| Shard::new(want)).collect(),
+            chains: ChainGraph::default(),
+            ended: Ended::default(),
+        }
+    }
+
     /// Adds what a reader shows.
     pub fn visit(&mut self, visited: Visited<'_>) {
-        match visited {
-            Visited::Lock(lock) => self.pauses.lock(lock),
-            Visited::Wait(wait) => self.add(wait),
-            Visited::Yields(run) => self.add_yields(run),
+        if let Visited::Wait(wait) = visited
+            && self.want.graph
+            && ChainGraph::follows(self.ended.waits)
+        {
+            let other = OtherSide::of(wait, self.want.unverified);
+            self.chains.add(self.ended.waits, wait, other);
         }
-    }
-
-    /// Adds one long run of yields. It has a thread and no other side.
-    fn add_yields(&mut self, run: &YieldRun) {
-        let sums = Sums::from(run);
-        let rest = (ThreadIndex(REST), LockIndex(REST));
-        let ((_, lock), value) = self.cells.get((run.thread, run.lock), rest);
-        *value += sums;
-        let no_room = (LockIndex(REST), SideStack::Missing(NoStack::Lost));
-        *self.yielding.get((lock, run.stack), no_room).1 += sums;
-        self.first = Some(self.first.map_or(run.start, |first| first.min(run.start)));
-    }
-
-    /// Adds one wait.
-    pub fn add(&mut self, wait: &Wait) {
-        let sums = Sums::from(wait);
-        let (rest_thread, rest_lock) = (ThreadIndex(REST), LockIndex(REST));
-        // From here on the lock is the rest if there was no room for it: all sums agree on that.
-        let (cell, value) = self.cells.get((wait.thread, wait.lock), (rest_thread, rest_lock));
-        *value += sums;
-        let (thread, lock) = cell;
-        self.durations.get(lock, rest_lock).1.add(wait.total());
-        let other = OtherSide::of(wait, self.unverified);
-        if let Some(holder) = other.thread {
-            let rest = (rest_thread, rest_thread, rest_lock, other.source);
-            *self.pairs.get((thread, holder, lock, other.source), rest).1 += sums;
+        let mut split = Split::default();
+        split.add(visited);
+        self.ended.take(&split);
+        for (shard, batch) in self.shards.iter_mut().zip(&split.shards) {
+            shard.take(batch);
         }
-        self.sides.add(cell, wait, other);
-        self.graph.add(wait, other);
-        self.pauses.add(wait);
-        self.first = Some(self.first.map_or(wait.start, |first| first.min(wait.start)));
     }
 
     /// Joins the sums with what the rest of the trace says.
     #[must_use]
-    pub fn finish(self, mut trace: Trace) -> Summary {
+    pub fn finish(self, trace: Trace) -> Summary {
+        let shards = self.shards.into_iter().map(Shard::finish).collect();
+        let chains = self.chains.finish(self.ended.waits);
+        Folded { want: self.want, shards, chains, ended: self.ended }.finish(trace)
+    }
+}
+
+/// Everything is added up.
+struct Folded {
+    want: Want,
+    shards: Vec<Finished>,
+    chains: FollowedChains,
+    ended: Ended,
+}
+
+impl Folded {
+    fn finish(self, mut trace: Trace) -> Summary {
         let mut homes = Homes::take(&mut trace);
         let mut names = trace.locks;
-        let cells: BTreeMap<_, _> = self.cells.into_iter().collect();
-        let sides = self.sides.sorted();
+        let (mut durations, mut queues, mut sides) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut crowded, mut locks_left_out) = (Crowded::default(), 0);
+        for shard in self.shards {
+            crowded += shard.sides.crowded();
+            locks_left_out += shard.queues.left_out();
+            for one in shard.locks {
+                durations.push((one.lock, one.durations));
+                queues.extend(one.queue.map(|queue| (one.lock, queue)));
+                sides.push((one.lock, one.sides));
+            }
+        }
+        let sides = SideSums::sorted(sides.into_iter());
+        let cells = sides.cells;
         let stacks = StackTable::new(trace.frames, trace.stacks);
 
         let mut locks: BTreeMap<LockIndex, (Sums, Quantiles)> = BTreeMap::new();
         for (&(_, lock), &sums) in &cells {
             locks.entry(lock).or_default().0 += sums;
         }
-        for (lock, durations) in self.durations {
-            locks.entry(lock).or_default().1 = durations;
+        for (lock, durations) in durations {
+            let (_, of_lock) = locks.entry(lock).or_default();
+            if of_lock.count() == 0 {
+                *of_lock = durations;
+            } else {
+                of_lock.merge(&durations); // the rest of several shards
+            }
         }
-        let mut yielding: BTreeMap<(LockIndex, SideStack), Sums> =
-            self.yielding.into_iter().collect();
+        let mut yielding = sides.yielding;
         for spin in &trace.totals.spins {
             locks.entry(spin.lock).or_default().0 += Sums::from(spin);
             *yielding.entry((spin.lock, spin.stack)).or_default() += Sums::from(spin);
@@ -166,7 +236,20 @@ impl Fold {
         let alike = |thread, lock| {
             homes.of_lock(lock).is_none_or(|of| thread_home(thread).is_none_or(|home| home == of))
         };
-        let (graph, mut holds) = self.graph.finish(&trace.held, &names, &stacks, &alike);
+        let (graph, mut holds) = if self.want.graph {
+            let parts = graph::Parts { chains: self.chains, queues, locks_left_out };
+            let facts = Facts {
+                blocked: &self.ended.blocked,
+                held: &trace.held,
+                takers: BTreeMap::new(),
+                locks: &names,
+                stacks: &stacks,
+                alike: &alike,
+            };
+            graph::join(parts, facts)
+        } else {
+            Default::default()
+        };
         let waits = cells.keys().filter_map(|&(thread, lock)| Some((lock, thread_home(thread)?)));
         homes.count_sharers(waits);
         let lost = by_shape(&trace.totals.lost);
@@ -175,7 +258,7 @@ impl Fold {
                 .end
                 .as_ref()
                 .map_or(trace.last_seen, |end| end.at)
-                .since(start(trace.meta.start, self.first)),
+                .since(start(trace.meta.start, self.ended.first)),
             sampling: Sampling::of(&trace.meta, trace.totals.sampled.as_ref()),
             ..Summary::default()
         };
@@ -188,7 +271,7 @@ impl Fold {
         summary.spread_spin();
 
         summary.threads = threads(&cells, &names, &trace.threads);
-        let pairs = self.pairs.into_iter().map(|((waiter, holder, lock, source), sums)| Pair {
+        let pairs = sides.pairs.into_iter().map(|((waiter, holder, lock, source), sums)| Pair {
             waiter: (waiter, tid(&trace.threads, waiter)),
             holder: (holder, tid(&trace.threads, holder)),
             lock: names.get(&lock).cloned().unwrap_or_else(|| lost_lock(lock)),
@@ -256,6 +339,7 @@ impl Fold {
                 .fold(0, |n, thread| n.saturating_add(thread.futex_switches)),
             stacks_missing: BTreeMap::new(),
             stacks_truncated: 0,
+            crowded,
             file,
         };
         summary.completeness.count_stacks(&stacks, &sides.waiting);
@@ -264,7 +348,7 @@ impl Fold {
             end: trace.end,
             homes,
             graph,
-            pauses: self.pauses.finish(),
+            pauses: self.ended.pauses.finish(),
             stacks,
             cells,
             waiting: sides.waiting,

@@ -8,6 +8,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
+use foldhash::fast::RandomState;
+
 use crate::trace::records::{Kind, LockRecord, SideStack, Wait};
 use crate::units::{LockIndex, Monotonic, Ns, ThreadIndex};
 
@@ -110,7 +112,8 @@ type LateByPlace = BTreeMap<(Option<ThreadIndex>, SideStack), Late>;
 #[derive(Debug, Default)]
 pub(super) struct PauseFold {
     /// Locks of pauses: of requesters, and of the collector.
-    locks: HashMap<LockIndex, (bool, bool)>,
+    // Seeded at random: keys come from the file, and must not be able to collide on purpose.
+    locks: HashMap<LockIndex, (bool, bool), RandomState>,
     open: HashMap<ThreadIndex, Open>,
     sums: HashMap<Key, (PauseSums, LateByPlace)>,
     left_out: u64,
@@ -123,6 +126,11 @@ impl PauseFold {
             let what = (lock.name.starts_with(REQUEST), lock.name.ends_with("(GC)"));
             self.locks.insert(lock.index, what);
         }
+    }
+
+    /// There are such locks: else waits need not be shown.
+    pub(super) fn has_locks(&self) -> bool {
+        !self.locks.is_empty()
     }
 
     /// A wait, for whatever.
@@ -228,7 +236,8 @@ impl PauseFold {
 
     /// All of them.
     pub(super) fn finish(mut self) -> Pauses {
-        let open: Vec<_> = self.open.keys().copied().collect();
+        let mut open: Vec<_> = self.open.keys().copied().collect();
+        open.sort_unstable();
         open.into_iter().for_each(|requester| self.close(requester));
         let mut requesters: Vec<PauseSums> = self
             .sums

@@ -7,16 +7,36 @@ use crate::units::Ns;
 /// Buckets per power of two, as bits.
 const PRECISION: u32 = 7;
 
+/// Until this many durations were counted they are kept one by one: most locks have few.
+const FEW: usize = 32;
+const PAGE: usize = 1 << PRECISION;
+
 /// Counts durations by size, so that any quantile is known within [`Quantiles::ERROR`].
 ///
-/// At most some 7,400 buckets whatever is counted, and only those that are used take room.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// At most some 7,400 buckets whatever is counted, in pages of a power of two each, and only pages
+/// between those that are used take room.
+#[derive(Clone, Debug, Default)]
 pub struct Quantiles {
-    buckets: BTreeMap<u16, u64>,
+    /// The buckets of the first durations.
+    few: Vec<u16>,
+    /// The page that `pages` begins with.
+    first: usize,
+    pages: Vec<Option<Box<[u32; PAGE]>>>,
+    /// Buckets that have counted 2^32, once for each time.
+    over: Vec<u16>,
     count: u64,
     min: Ns,
     max: Ns,
 }
+
+impl PartialEq for Quantiles {
+    fn eq(&self, other: &Self) -> bool {
+        let ends = |q: &Self| (q.count, q.min, q.max);
+        ends(self) == ends(other) && self.buckets() == other.buckets()
+    }
+}
+
+impl Eq for Quantiles {}
 
 impl Quantiles {
     /// The largest relative error of [`Self::at`]: half a bucket.
@@ -27,7 +47,69 @@ impl Quantiles {
         self.min = if self.count == 0 { duration } else { self.min.min(duration) };
         self.max = self.max.max(duration);
         self.count += 1;
-        *self.buckets.entry(bucket(duration.0)).or_default() += 1;
+        let bucket = bucket(duration.0);
+        if self.pages.is_empty() && self.few.len() < FEW {
+            self.few.push(bucket);
+            return;
+        }
+        if !self.few.is_empty() {
+            std::mem::take(&mut self.few).into_iter().for_each(|few| self.count_in_page(few, 1));
+        }
+        self.count_in_page(bucket, 1);
+    }
+
+    /// Counts what `other` has counted as well.
+    pub(super) fn merge(&mut self, other: &Self) {
+        if other.count == 0 {
+            return;
+        }
+        self.min = if self.count == 0 { other.min } else { self.min.min(other.min) };
+        self.max = self.max.max(other.max);
+        self.count += other.count;
+        for bucket in std::mem::take(&mut self.few) {
+            self.count_in_page(bucket, 1);
+        }
+        for (bucket, count) in other.buckets() {
+            self.count_in_page(bucket, count);
+        }
+    }
+
+    fn count_in_page(&mut self, bucket: u16, count: u64) {
+        let (page, place) = (usize::from(bucket) / PAGE, usize::from(bucket) % PAGE);
+        if self.pages.is_empty() {
+            self.first = page;
+        }
+        if page < self.first {
+            self.pages.splice(0..0, (page..self.first).map(|_| None));
+            self.first = page;
+        }
+        let at = page - self.first;
+        if at >= self.pages.len() {
+            self.pages.resize(at + 1, None);
+        }
+        let counts = self.pages[at].get_or_insert_with(|| Box::new([0; PAGE]));
+        let sum = u64::from(counts[place]) + count;
+        counts[place] = low(sum);
+        self.over.extend((0..sum >> u32::BITS).map(|_| bucket));
+    }
+
+    /// The buckets that were counted in, smallest first, and how often.
+    fn buckets(&self) -> BTreeMap<u16, u64> {
+        let mut buckets = BTreeMap::new();
+        for (page, counts) in (self.first..).zip(&self.pages) {
+            let counts = counts.iter().flat_map(|counts| counts.iter());
+            for (place, &count) in counts.enumerate().filter(|(_, count)| **count > 0) {
+                let bucket = u16::try_from(page * PAGE + place).unwrap_or(u16::MAX);
+                buckets.insert(bucket, u64::from(count));
+            }
+        }
+        for &bucket in &self.few {
+            *buckets.entry(bucket).or_default() += 1;
+        }
+        for &bucket in &self.over {
+            *buckets.entry(bucket).or_default() += 1 << 32;
+        }
+        buckets
     }
 
     /// The duration that a share of `q` (0 to 1) of all durations does not exceed; none if nothing
@@ -42,7 +124,7 @@ impl Quantiles {
     pub fn at(&self, q: f64) -> Option<Ns> {
         let rank = ((self.count as f64 * q).ceil() as u64).clamp(1, self.count.max(1));
         let mut seen = 0;
-        for (&bucket, &count) in &self.buckets {
+        for (bucket, count) in self.buckets() {
             seen += count;
             if seen >= rank {
                 return Some(middle(bucket).clamp(self.min, self.max));
@@ -62,6 +144,11 @@ impl Quantiles {
     pub fn count(&self) -> u64 {
         self.count
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the rest is in `over`")]
+fn low(sum: u64) -> u32 {
+    sum as u32
 }
 
 /// Values below 2^7 have a bucket each; above, the highest bit and the seven after it decide.

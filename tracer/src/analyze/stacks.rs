@@ -13,8 +13,8 @@ use crate::units::{FrameIndex, StackIndex};
 pub struct StackTable {
     frames: BTreeMap<FrameIndex, FrameRecord>,
     stacks: BTreeMap<StackIndex, StackRecord>,
-    /// Frames that are the same place as an earlier one.
-    same: BTreeMap<FrameIndex, FrameIndex>,
+    /// Where each stack was.
+    sites: HashMap<StackIndex, Site>,
 }
 
 impl StackTable {
@@ -25,7 +25,8 @@ impl StackTable {
         stacks: BTreeMap<StackIndex, StackRecord>,
     ) -> Self {
         let mut places = HashMap::new();
-        let mut same = BTreeMap::new();
+        // Frames that are the same place as an earlier one.
+        let mut same = HashMap::new();
         for (&index, frame) in &frames {
             let place = (frame.function.as_str(), frame.file.as_str(), frame.line);
             let first = *places.entry(place).or_insert(index);
@@ -33,8 +34,19 @@ impl StackTable {
                 same.insert(index, first);
             }
         }
+        let site = |stack: &StackRecord| {
+            let is_python = |at: &&FrameIndex| frames.get(at).is_none_or(|f| !f.native);
+            let python = stack.frames.iter().find(is_python);
+            let leaf = python.or(stack.frames.first()).copied().unwrap_or_default();
+            // Without the record of its leaf a stack says nothing about where it was.
+            if !frames.contains_key(&leaf) {
+                return Site::StackLost;
+            }
+            Site::Frame(same.get(&leaf).copied().unwrap_or(leaf))
+        };
+        let sites = stacks.iter().map(|(&index, stack)| (index, site(stack))).collect();
         drop(places);
-        Self { frames, stacks, same }
+        Self { frames, stacks, sites }
     }
 
     /// A frame; none if its record can't be read.
@@ -62,17 +74,12 @@ impl StackTable {
     /// Where a side of a wait was: its innermost Python frame, or a native one if it has no other.
     #[must_use]
     pub fn site(&self, side: SideStack) -> Site {
+        let known = match side {
+            SideStack::Stack(index) => self.sites.get(&index),
+            SideStack::Missing(_) => None,
+        };
         match self.stack(side) {
-            Ok(stack) => {
-                let is_python = |at: &&FrameIndex| self.frame(**at).is_none_or(|f| !f.native);
-                let python = stack.frames.iter().find(is_python);
-                let leaf = python.or(stack.frames.first()).copied().unwrap_or_default();
-                // Without the record of its leaf a stack says nothing about where it was.
-                if !self.frames.contains_key(&leaf) {
-                    return Site::StackLost;
-                }
-                Site::Frame(self.same.get(&leaf).copied().unwrap_or(leaf))
-            }
+            Ok(_) => known.copied().unwrap_or(Site::StackLost),
             Err(reason) if is_loss(reason) => Site::StackLost,
             Err(reason) => Site::NoStack(reason),
         }

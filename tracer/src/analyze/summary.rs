@@ -1,6 +1,6 @@
 //! What a trace comes to: the structure that every output is drawn from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use tracer_common::NoStack;
 
@@ -9,7 +9,7 @@ use super::pauses::Pauses;
 use super::processes::{Homes, ProcessSummary};
 use super::quantile::Quantiles;
 use super::sampling::{Sampling, Spin, spin};
-use super::sides::{OtherSide, Source, Waiting};
+use super::sides::{Crowded, OtherSide, Source, Waiting};
 use super::sites::SiteSums;
 use super::stacks::{StackTable, is_loss};
 use super::sums::Sums;
@@ -187,6 +187,8 @@ pub struct Completeness {
     pub stacks_missing: BTreeMap<NoStack, u64>,
     /// Waits with a stack whose outer frames are missing.
     pub stacks_truncated: u64,
+    /// Waits that are not told apart everywhere, because there was too much to tell apart.
+    pub crowded: Crowded,
     /// The condition of the file itself.
     pub file: Condition,
 }
@@ -214,12 +216,17 @@ impl Completeness {
     }
 
     pub(super) fn count_stacks(&mut self, stacks: &StackTable, waiting: &BTreeMap<Waiting, Sums>) {
+        let mut by_stack: HashMap<SideStack, u64> = HashMap::new();
         for (&(_, _, stack), sums) in waiting {
+            let n = by_stack.entry(stack).or_default();
+            *n = n.saturating_add(sums.waits);
+        }
+        for (stack, waits) in by_stack {
             if let Err(reason) = stacks.stack(stack) {
                 let n = self.stacks_missing.entry(reason).or_default();
-                *n = n.saturating_add(sums.waits);
+                *n = n.saturating_add(waits);
             } else if stacks.truncated(stack) {
-                self.stacks_truncated = self.stacks_truncated.saturating_add(sums.waits);
+                self.stacks_truncated = self.stacks_truncated.saturating_add(waits);
             }
         }
     }

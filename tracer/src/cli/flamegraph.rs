@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::ValueEnum;
 
 use super::report::{load, print};
-use crate::analyze::Side;
+use crate::analyze::{Side, Want};
 use crate::fault::Fault;
 use crate::render::flamegraph::svg;
 use crate::render::folded::{self, Picture, Weight};
@@ -86,7 +86,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     {
         return Err(exists(path));
     }
-    let summary = load(&args.file, args.unverified)?;
+    let want = Want {
+        pairs: false,
+        links: args.side == Side::Both,
+        threads: true,
+        graph: false,
+        unverified: args.unverified,
+    };
+    let summary = load(&args.file, want)?;
     let picture = Picture { weight: args.weight, side: args.side, idle: args.idle };
     let stacks =
         folded::stacks(&summary, picture).with_context(|| args.file.display().to_string())?;

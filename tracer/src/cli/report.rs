@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::ValueEnum;
 
-use crate::analyze::{Side, Summary, summarize, summarize_unverified};
+use crate::analyze::{Side, Summary, Want, summarize_as};
 use crate::fault::Fault;
 use crate::render::answer::answer;
 use crate::render::deadlocks::deadlocks;
@@ -74,7 +74,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         let words = format!("--by {by} lists no lines: --side goes with --by site and --by lock");
         return Err(Fault::Usage(words).into());
     }
-    let summary = load(&args.file, args.unverified)?;
+    let want = Want {
+        // Nothing else of the report lists both sides of one wait.
+        links: args.by == Some(By::Site) && args.side == Some(Side::Both),
+        threads: false,
+        unverified: args.unverified,
+        ..Want::default()
+    };
+    let summary = load(&args.file, want)?;
     let view = View { by: args.by, side: args.side, top: args.top, width: terminal_width() };
     let text = match args.format {
         Format::Text => text::report(&summary, view),
@@ -88,18 +95,19 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 /// # Errors
 /// The file can't be read as a trace.
 pub(super) fn short_summary(path: &Path) -> anyhow::Result<String> {
-    let summary = load(path, false)?;
+    let summary = load(path, Want { links: false, threads: false, ..Want::default() })?;
     Ok(deadlocks(&summary, None) + &answer(&summary))
 }
 
-/// Reads a trace and adds it up; `unverified` owners count as holders if wanted. What is cut or damaged is said on standard error.
+/// Reads a trace and adds up what is wanted. What is cut or damaged is said on standard error.
 ///
 /// # Errors
 /// The file can't be read as a trace.
-pub(super) fn load(path: &Path, unverified: bool) -> anyhow::Result<Summary> {
+pub(super) fn load(path: &Path, want: Want) -> anyhow::Result<Summary> {
     let shown = path.display();
-    let add_up = if unverified { summarize_unverified } else { summarize };
-    let summary = TraceReader::open(path).and_then(add_up).with_context(|| shown.to_string())?;
+    let summary = TraceReader::open(path)
+        .and_then(|reader| summarize_as(reader, want))
+        .with_context(|| shown.to_string())?;
     let file = &summary.completeness.file;
     for what in file.damage.iter().chain(&file.cut) {
         eprintln!("lockwatt: {shown}: {what}");

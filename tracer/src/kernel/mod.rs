@@ -42,6 +42,13 @@ pub fn thread_cpu_ns() -> u64 {
     nanoseconds(rustix::time::ClockId::ThreadCPUTime)
 }
 
+/// The most memory that this process has had resident, in bytes.
+#[must_use]
+pub fn own_peak_memory() -> Option<u64> {
+    let status = procfs::process::Process::myself().and_then(|own| own.status()).ok()?;
+    status.vmhwm.map(|kib| kib * 1024)
+}
+
 fn nanoseconds(clock: rustix::time::ClockId) -> u64 {
     let time = rustix::time::clock_gettime(clock);
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000

@@ -331,6 +331,15 @@ impl Loaded {
         self.programs.iter().any(|state| state.name == program && state.attached)
     }
 
+    /// The same for all of them together; `None` if the kernel doesn't count.
+    #[must_use]
+    pub fn run_times(&self) -> Option<(Ns, u64)> {
+        let attached = self.programs.iter().filter(|state| state.attached);
+        let times = attached.filter_map(|state| self.run_time(&state.name));
+        let (time, runs) = times.fold((Ns(0), 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        (runs > 0).then_some((time, runs))
+    }
+
     /// Time spent in a program and how often it ran, as the kernel counted it; zeros unless its
     /// statistics are on (`kernel.bpf_stats_enabled`). `None` if it is not loaded.
     #[must_use]

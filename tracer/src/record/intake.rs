@@ -93,6 +93,8 @@ pub(super) struct Intake {
     gone: Vec<(usize, u32)>,
     /// Threads whose waits were under way at the end, and on which futex.
     pub(super) under_way: Vec<(Tid, Address)>,
+    /// How long and how often the programs have run, if the kernel counts that.
+    pub(super) bpf_run: Option<(Ns, u64)>,
 }
 
 impl Intake {
@@ -133,6 +135,7 @@ impl Intake {
             retired_samples: BTreeMap::new(),
             gone: Vec::new(),
             under_way: Vec::new(),
+            bpf_run: None,
         }
     }
 
@@ -451,7 +454,15 @@ impl Intake {
             totals.syscalls = Some(maps.syscalls());
         }
         totals.self_cost.insert("recorder_cpu_ns".to_owned(), crate::kernel::own_cpu_ns());
-        totals.self_cost.insert("bytes_written".to_owned(), self.writer.bytes_written());
+        let mut cost = |name: &str, n: u64| totals.self_cost.insert(name.to_owned(), n);
+        cost("bytes_written", self.writer.bytes_written());
+        if let Some(bytes) = crate::kernel::own_peak_memory() {
+            cost("recorder_peak_bytes", bytes);
+        }
+        if let Some((time, runs)) = self.bpf_run {
+            cost("bpf_run_ns", time.0);
+            cost("bpf_runs", runs);
+        }
         Ok(totals)
     }
 

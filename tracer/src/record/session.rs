@@ -1,6 +1,7 @@
 //! The recording's main loop: drain, write, watch for the end.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -33,6 +34,10 @@ use crate::units::{Monotonic, Ns, Pid};
 const DRAIN_EVERY: Duration = Duration::from_millis(100);
 /// Counters and everything buffered go to the file this often: what `kill -9` can cost.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// Counters are written at each flush if so many times their length has been written since, …
+const TOTALS_SHARE: u64 = 16;
+/// … and this often anyway.
+const TOTALS_AT_LEAST_EVERY: Duration = Duration::from_secs(10);
 
 /// What ends a recording, beside the target's exit.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,6 +76,12 @@ pub struct Session {
     meta: Meta,
     start: Monotonic,
     kernel_log: Option<KernelLog>,
+    /// When counters were last written, how long they were, and how long the file was then.
+    totals_at: Option<Instant>,
+    totals_bytes: u64,
+    waits_at_totals: u64,
+    /// The kernel counts the programs' time as long as this is open.
+    _statistics: Option<OwnedFd>,
     /// Processes with a look-out for an interpreter.
     searching: Vec<usize>,
     /// A command that we started has ended, and others that it forked have not.
@@ -144,9 +155,23 @@ impl Session {
             start: attached.start,
             meta,
             kernel_log,
+            totals_at: None,
+            totals_bytes: 0,
+            waits_at_totals: 0,
+            _statistics: None,
             searching,
             command_ended: false,
         })
+    }
+
+    /// Has the kernel count how long its programs run, which makes each run longer.
+    ///
+    /// # Errors
+    /// The kernel's: it is older than 5.8, or refuses.
+    pub fn count_run_time(&mut self) -> Result<()> {
+        let open = aya::sys::enable_stats(aya::sys::Stats::RunTime);
+        self._statistics = Some(open.context("the kernel does not count its programs' time")?);
+        Ok(())
     }
 
     /// Takes over the processes that were found at the attach; `namer` is the first one's.
@@ -318,17 +343,43 @@ impl Session {
             self.recheck_interpreter(place)?;
         }
         self.intake.refresh_threads(&mut self.maps);
+        self.look_at_programs();
         self.intake.retire(&mut self.maps)?;
         let totals = self.intake.totals(&self.maps, monotonic_now())?;
         self.write_processes()?;
-        let threads = self.intake.threads.changing();
+        let threads = self.intake.threads.take_changed();
         self.intake.writer.threads(&threads)?;
-        self.intake.writer.totals(&totals)?;
+        self.write_totals(&totals)?;
         self.intake.writer.flush()?;
         if let Some(log) = &mut self.kernel_log {
             log.drain();
         }
         Ok(())
+    }
+
+    /// Writes the counters, unless they would be most of the file: those of many locks are long, and
+    /// the last ones alone count. A killed recording lacks the counters of its last seconds.
+    fn write_totals(&mut self, totals: &Totals) -> Result<()> {
+        let (before, waits) = (self.intake.writer.bytes_written(), self.waits_at_totals);
+        let few = before - waits < self.totals_bytes * TOTALS_SHARE;
+        if few && self.totals_at.is_some_and(|at| at.elapsed() < TOTALS_AT_LEAST_EVERY) {
+            return Ok(());
+        }
+        // What is buffered before them goes first, and is none of theirs.
+        self.intake.writer.flush()?;
+        let before = self.intake.writer.bytes_written();
+        self.intake.writer.totals(totals)?;
+        self.waits_at_totals = self.intake.writer.bytes_written();
+        self.totals_bytes = self.waits_at_totals - before;
+        self.totals_at = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Asks the kernel how long the programs have run, if it counts that.
+    fn look_at_programs(&mut self) {
+        if let Some(loaded) = &self.loaded {
+            self.intake.bpf_run = loaded.run_times();
+        }
     }
 
     fn forget_interpreter(&mut self, place: usize) -> Result<()> {
@@ -547,6 +598,7 @@ impl Session {
             let traced = self.intake.processes.get(place);
             alive.extend(traced.into_iter().flat_map(|t| tids(t.pid).unwrap_or_default()));
         }
+        self.look_at_programs();
         self.drop_programs();
         let end = monotonic_now();
         if let Some(mut ring) = self.ring.take() {
@@ -563,7 +615,8 @@ impl Session {
         self.intake.write_held()?;
         let totals = self.intake.totals(&self.maps, end)?;
         self.write_processes()?;
-        self.intake.writer.threads(self.intake.threads.records())?;
+        let threads = self.intake.threads.take_changed();
+        self.intake.writer.threads(&threads)?;
         self.intake.writer.totals(&totals)?;
         self.intake.writer.close(&End { at: end, reason: reason.to_owned() })?;
         if let Some(log) = &mut self.kernel_log {

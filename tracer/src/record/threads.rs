@@ -1,5 +1,7 @@
 //! The threads of the recording: thread ids come back, indices don't.
 
+use std::collections::BTreeSet;
+
 use rustc_hash::FxHashMap;
 use tracer_common::ThreadState;
 
@@ -34,8 +36,8 @@ pub(super) struct Threads {
     /// By index.
     pids: Vec<Pid>,
     records: Vec<ThreadRecord>,
-    /// By index: it has ended, and is in the trace as it was then.
-    written: Vec<bool>,
+    /// Those that differ from what was last written, by index.
+    changed: BTreeSet<usize>,
     /// Time on a CPU before the recording, by index.
     exec_before: Vec<Ns>,
     current: FxHashMap<Tid, ThreadIndex>,
@@ -50,8 +52,8 @@ impl Threads {
             home,
             homes: FxHashMap::default(),
             pids: Vec::new(),
-            written: Vec::new(),
             records: Vec::new(),
+            changed: BTreeSet::new(),
             exec_before: Vec::new(),
             current: FxHashMap::default(),
             ended: Vec::new(),
@@ -99,10 +101,10 @@ impl Threads {
     /// A thread ends.
     pub(super) fn ended(&mut self, tid: Tid, at: Monotonic, name: &[u8; 16]) {
         let index = self.index(tid);
-        if let Some(record) = self.records.get_mut(index.0 as usize) {
+        self.change(index, |record| {
             record.ended = Some(at);
             record.name = comm_text(name);
-        }
+        });
         self.ended.push(tid);
     }
 
@@ -123,21 +125,22 @@ impl Threads {
         let exec = exec_time(self.home(tid).pid, tid).filter(|_| state.exit_exec_ns == 0);
         let total = exec.unwrap_or(Ns(state.exit_exec_ns));
         let before = self.exec_before.get(index.0 as usize).copied().unwrap_or_default();
-        if let Some(record) = self.records.get_mut(index.0 as usize) {
+        self.change(index, |record| {
             record.oncpu = Ns(total.0.saturating_sub(before.0)).max(record.oncpu);
             record.futex_switches = state.futex_switches;
             record.yield_switches = state.yield_switches + state.spin.yields;
-        }
+        });
         exec
     }
 
     /// Reads the names of the threads that live (they may have been set after birth).
     pub(super) fn refresh_names(&mut self) {
-        let all = self.records.iter_mut().zip(&self.pids);
-        for (record, &pid) in all.filter(|(record, _)| record.ended.is_none()) {
+        let all = self.records.iter_mut().zip(&self.pids).enumerate();
+        for (index, (record, &pid)) in all.filter(|(_, (record, _))| record.ended.is_none()) {
             let name = comm(pid, record.tid);
-            if !name.is_empty() {
+            if !name.is_empty() && name != record.name {
                 record.name = name;
+                self.changed.insert(index);
             }
         }
     }
@@ -145,32 +148,38 @@ impl Threads {
     /// Takes over a thread's name in Python.
     pub(super) fn set_python_name(&mut self, tid: Tid, name: &str) {
         let index = self.index(tid);
-        if let Some(record) = self.records.get_mut(index.0 as usize)
-            && record.python_name.as_deref() != Some(name)
-        {
-            record.python_name = Some(name.to_owned());
-        }
-    }
-
-    /// Records that may have changed since this was last called.
-    pub(super) fn changing(&mut self) -> Vec<ThreadRecord> {
-        let all = self.records.iter().zip(&mut self.written);
-        let changing = all.filter_map(|(record, written)| {
-            let old = std::mem::replace(written, record.ended.is_some());
-            (!old).then(|| record.clone())
+        self.change(index, |record| {
+            if record.python_name.as_deref() != Some(name) {
+                record.python_name = Some(name.to_owned());
+            }
         });
-        changing.collect()
     }
 
-    pub(super) fn records(&self) -> &[ThreadRecord] {
-        &self.records
+    /// The records that have changed since they were last asked for. Threads that have ended, of
+    /// which a long recording may have many, are not written again and again.
+    pub(super) fn take_changed(&mut self) -> Vec<ThreadRecord> {
+        let changed = std::mem::take(&mut self.changed);
+        changed.into_iter().filter_map(|index| self.records.get(index).cloned()).collect()
+    }
+
+    fn change(&mut self, index: ThreadIndex, change: impl FnOnce(&mut ThreadRecord)) {
+        let place = index.0 as usize;
+        let Some(record) = self.records.get_mut(place) else { return };
+        let key = |record: &ThreadRecord| {
+            (record.ended, record.oncpu, record.futex_switches, record.yield_switches)
+        };
+        let (before, named) = (key(record), record.python_name.clone());
+        change(record);
+        if before != key(record) || named != record.python_name {
+            self.changed.insert(place);
+        }
     }
 
     fn add(&mut self, tid: Tid, born: Option<Monotonic>) -> ThreadIndex {
         let index = ThreadIndex(u32::try_from(self.records.len()).unwrap_or(u32::MAX));
         let Home { pid, index: process, .. } = self.home(tid);
         self.pids.push(pid);
-        self.written.push(false);
+        self.changed.insert(self.records.len());
         self.records.push(ThreadRecord {
             index,
             tid,

@@ -4,6 +4,7 @@ use super::escape;
 use super::text::{count, or_unknown, percent, plural};
 use crate::analyze::stacks::is_loss;
 use crate::analyze::{Completeness, Summary};
+use crate::units::Ns;
 
 /// How much of what happened is in the report, and what is not; a line each.
 pub(super) fn completeness(summary: &Summary) -> String {
@@ -42,6 +43,7 @@ pub(super) fn completeness(summary: &Summary) -> String {
     ));
     lines.extend(stacks(c));
     lines.extend(graph(summary));
+    lines.extend(crowded(c));
     if c.spins_unattributed > 0 {
         lines.push(format!(
             "yields not tied to a lock: {} ({} off the CPU, in no sum above)",
@@ -71,6 +73,7 @@ pub(super) fn completeness(summary: &Summary) -> String {
         ));
     }
     lines.extend(spinning(summary));
+    lines.extend(self_cost(summary));
     lines.iter().fold(String::new(), |out, line| out + " " + line + "\n")
 }
 
@@ -78,6 +81,13 @@ pub(super) fn completeness(summary: &Summary) -> String {
 fn graph(summary: &Summary) -> Option<String> {
     let graph = &summary.graph;
     let mut words = Vec::new();
+    if graph.not_followed > 0 {
+        words.push(format!(
+            "chains of {} ({} of all: of a long recording only stretches are followed)",
+            plural(graph.not_followed, "wait"),
+            share(graph.not_followed, summary.completeness.events)
+        ));
+    }
     if graph.late > 0 {
         words.push(format!("the beginning of {} that came late", plural(graph.late, "wait")));
     }
@@ -91,6 +101,59 @@ fn graph(summary: &Summary) -> Option<String> {
         words.push("locks beyond the limit".to_owned());
     }
     (!words.is_empty()).then(|| format!("not in the wait-for graph: {}", words.join(", ")))
+}
+
+/// What the recording itself took.
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+fn self_cost(summary: &Summary) -> Option<String> {
+    let number = |name: &str| summary.self_cost.get(name).copied();
+    let cpu = Ns(number("recorder_cpu_ns")?);
+    let mut line = format!(
+        "lockwatt itself: {cpu} of CPU time ({} of one CPU)",
+        percent(cpu, summary.duration)
+    );
+    if let Some(bytes) = number("recorder_peak_bytes") {
+        line += &format!(", at most {:.0} MB of memory", bytes as f64 / 1e6);
+    }
+    let events = summary.completeness.events;
+    if let Some(bytes) = number("bytes_written") {
+        let each = bytes as f64 / events.max(1) as f64;
+        line += &format!(", {:.1} MB written ({each:.1} bytes per wait)", bytes as f64 / 1e6);
+    }
+    let seconds = summary.duration.0 as f64 / 1e9;
+    if seconds > 0.0 {
+        line += &format!(", {:.0} waits/s", events as f64 / seconds);
+    }
+    line += &match (number("bpf_run_ns"), number("bpf_runs")) {
+        (Some(ns), Some(runs)) => {
+            let time = Ns(ns);
+            format!("; its kernel programs: {time} in {} runs (counted by the kernel)", count(runs))
+        }
+        _ => "; its kernel programs: not counted (record --self-stats)".to_owned(),
+    };
+    Some(line)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
+fn share(part: u64, whole: u64) -> String {
+    format!("{:.0} %", 100.0 * part as f64 / whole.max(1) as f64)
+}
+
+/// What was too much to be told apart.
+fn crowded(c: &Completeness) -> Option<String> {
+    let tables = [
+        (c.crowded.cells, "wait", "by thread"),
+        (c.crowded.waiting, "wait", "by place"),
+        (c.crowded.holding, "wait", "by holder"),
+        (c.crowded.pairs, "wait", "by pair of threads"),
+        (c.crowded.links, "wait", "by both places"),
+        (c.crowded.yielders, "run", "of yields by thread"),
+        (c.crowded.yielding, "run", "of yields by place"),
+    ];
+    let words = tables.iter().filter(|(n, ..)| *n > 0);
+    let words: Vec<_> = words.map(|(n, of, by)| format!("{} {by}", plural(*n, of))).collect();
+    (!words.is_empty())
+        .then(|| format!("beyond the limit, and told apart by lock only: {}", words.join(", ")))
 }
 
 /// How time spent spinning is known, and how much of it.

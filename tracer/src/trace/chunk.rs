@@ -1,6 +1,7 @@
 //! From the stored bytes of one chunk to its records.
 
 use serde::de::DeserializeOwned;
+use zstd::bulk::Decompressor;
 
 use super::format::{Capped, ChunkHeader, ChunkKind, IndexEntry, MAX_INDEX, MAX_STACK_FRAMES};
 use super::processes::{LockProcess, ProcessRecord};
@@ -8,7 +9,7 @@ use super::records::{
     End, FrameRecord, HeldRecord, LockRecord, Meta, StackRecord, ThreadRecord, Totals, Wait,
     YieldRun,
 };
-use super::waits::WaitBlock;
+use super::waits::WaitColumns;
 
 /// The content of one intact chunk.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,11 +50,8 @@ pub(super) enum Decoded {
 /// Decodes stored bytes whose checksum is right; the error says why they can't be.
 pub(super) fn decode(header: &ChunkHeader, stored: &[u8]) -> Result<Decoded, String> {
     let Some(kind) = ChunkKind::from_u32(header.kind) else { return Ok(Decoded::Unknown) };
-    let raw = zstd::bulk::decompress(stored, header.raw_len as usize)
-        .map_err(|e| format!("cannot be decompressed to {} bytes ({e})", header.raw_len))?;
-    if raw.len() != header.raw_len as usize {
-        return Err(format!("holds {} bytes and should hold {}", raw.len(), header.raw_len));
-    }
+    let mut raw = Vec::new();
+    decompress(&mut Decompressor::new().map_err(|e| e.to_string())?, header, stored, &mut raw)?;
     Ok(Decoded::Chunk(match kind {
         ChunkKind::Meta => Chunk::Meta(json(&raw)?),
         ChunkKind::Locks => Chunk::Locks(postcard_value::<Capped<_>>(&raw)?.0),
@@ -67,8 +65,10 @@ pub(super) fn decode(header: &ChunkHeader, stored: &[u8]) -> Result<Decoded, Str
             Chunk::Stacks(stacks)
         }
         ChunkKind::Waits => {
-            let block: WaitBlock = postcard_value(&raw)?;
-            Chunk::Waits(block.waits().ok_or("its columns don't fit together")?)
+            let columns = wait_columns(&raw)?;
+            let mut waits = Vec::with_capacity(columns.count());
+            columns.for_each(|wait| waits.push(*wait));
+            Chunk::Waits(waits)
         }
         ChunkKind::Yields => Chunk::Yields(postcard_value::<Capped<_>>(&raw)?.0),
         ChunkKind::Held => Chunk::Held(json::<Capped<_>>(&raw)?.0),
@@ -80,6 +80,38 @@ pub(super) fn decode(header: &ChunkHeader, stored: &[u8]) -> Result<Decoded, Str
             return Ok(Decoded::Index(postcard_value::<Capped<_, MAX_INDEX>>(&raw)?.0));
         }
     }))
+}
+
+/// Puts the payload into `raw`, and takes no more room for it than the header says.
+pub(super) fn decompress(
+    zstd: &mut Decompressor<'_>,
+    header: &ChunkHeader,
+    stored: &[u8],
+    raw: &mut Vec<u8>,
+) -> Result<(), String> {
+    raw.clear();
+    raw.reserve_exact(header.raw_len as usize);
+    // The buffer may be larger than this chunk's share of it, from an earlier chunk.
+    let says = header.raw_len as usize;
+    let failed = |e: String| format!("cannot be decompressed to {says} bytes ({e})");
+    zstd.decompress_to_buffer(stored, raw).map_err(|e| failed(e.to_string()))?;
+    if raw.len() > says {
+        return Err(failed("it is longer".to_owned()));
+    }
+    if raw.len() != says {
+        return Err(format!("holds {} bytes and should hold {says}", raw.len()));
+    }
+    Ok(())
+}
+
+/// The columns of a chunk of waits, if they fit together.
+pub(super) fn wait_columns(raw: &[u8]) -> Result<WaitColumns<'_>, String> {
+    let columns: WaitColumns<'_> =
+        postcard::from_bytes(raw).map_err(|e| format!("cannot be decoded ({e})"))?;
+    if !columns.fit() {
+        return Err("its columns don't fit together".to_owned());
+    }
+    Ok(columns)
 }
 
 fn json<T: DeserializeOwned>(raw: &[u8]) -> Result<T, String> {

@@ -7,6 +7,7 @@ use super::contents::Trace;
 use super::processes::{LockProcess, ProcessRecord};
 use super::reader::Visited;
 use super::records::{FrameRecord, LockRecord, ThreadRecord};
+use crate::units::Monotonic;
 
 /// Locks, threads, frames, and stacks, that are kept of each; waits of further ones stay in the
 /// sums.
@@ -87,6 +88,11 @@ impl Keeper {
                 trace.end = Some(end);
             }
         }
+    }
+
+    /// Waits that somebody else has seen: the end of the last one.
+    pub(super) fn seen(&mut self, end: Monotonic) {
+        self.trace.last_seen = self.trace.last_seen.max(end);
     }
 
     /// What was kept, and how many locks, threads, frames and stacks were not.

@@ -8,6 +8,7 @@ pub mod chunk;
 pub mod contents;
 pub mod format;
 mod keep;
+mod parts;
 pub mod processes;
 pub mod reader;
 pub mod records;
@@ -18,5 +19,6 @@ pub mod writer;
 
 pub use chunk::Chunk;
 pub use contents::{Condition, Trace};
+pub use parts::Part;
 pub use reader::{ReadError, TraceReader, Visited};
 pub use writer::{TraceWriter, WriteError};

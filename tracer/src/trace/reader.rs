@@ -52,6 +52,28 @@ pub enum ReadError {
     },
 }
 
+/// What comes next in a file.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Waits, not yet decoded.
+    Waits(Stored),
+    /// Something else.
+    Chunk(Chunk),
+    /// Something that has to be noted about the file, or the end of it.
+    Note,
+    /// Nothing.
+    End,
+}
+
+/// An intact chunk as it is stored.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) header: ChunkHeader,
+    /// Where its header begins, in bytes from the start of the file.
+    pub(super) at: u64,
+    pub(super) bytes: Vec<u8>,
+}
+
 /// What is shown while a trace is read: locks, and what is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Visited<'a> {
@@ -163,13 +185,59 @@ impl<R: Read> TraceReader<R> {
         Ok(None)
     }
 
+    /// As [`Self::next_chunk`], but leaves waits as they are stored, and stops before what has to be
+    /// noted about the file.
+    pub(super) fn next_quietly(&mut self) -> Result<Next, ReadError> {
+        while !self.done {
+            let at = self.window.offset();
+            let failed = |source| ReadError::Io { offset: at, source };
+            let Here::Header(header) = self.window.look(0).map_err(failed)? else {
+                return Ok(Next::Note);
+            };
+            if !header.sane() || !self.window.is_intact(&header).map_err(failed)? {
+                return Ok(Next::Note);
+            }
+            let len = HEADER_LEN + header.stored_len as usize;
+            let stored = &self.window.peek(len).map_err(failed)?[HEADER_LEN..];
+            if header.kind == ChunkKind::Waits as u32 {
+                let bytes = stored.to_vec();
+                self.window.skip(len);
+                return Ok(Next::Waits(Stored { header, at, bytes }));
+            }
+            let decoded = decode(&header, stored);
+            if decoded.is_err() {
+                return Ok(Next::Note);
+            }
+            self.window.skip(len);
+            if let Some(chunk) = self.take(&header, at, decoded) {
+                return Ok(Next::Chunk(chunk));
+            }
+        }
+        Ok(Next::End)
+    }
+
+    /// Notes what [`Self::next_quietly`] has stopped at, and goes on behind it.
+    pub(super) fn note_here(&mut self) -> Result<Option<Chunk>, ReadError> {
+        let step = self.step();
+        let offset = self.window.offset();
+        step.map_err(|source| ReadError::Io { offset, source })
+    }
+
+    /// What became of a chunk of waits.
+    pub(super) fn decoded(&mut self, header: &ChunkHeader, at: u64, waits: Result<u64, String>) {
+        match waits {
+            Ok(waits) => self.condition.waits_read += waits,
+            Err(reason) => self.not_decoded(header, at, &reason),
+        }
+    }
+
     /// What was found so far about the file itself.
     #[must_use]
     pub fn condition(&self) -> &Condition {
         &self.condition
     }
 
-    fn into_condition(mut self, events: u64) -> Condition {
+    pub(super) fn into_condition(mut self, events: u64) -> Condition {
         let known = events.max(self.indexed_waits.unwrap_or(0));
         if !self.condition.damage.is_empty() {
             self.condition.waits_damaged = known.saturating_sub(self.condition.waits_read);
@@ -241,12 +309,16 @@ impl<R: Read> TraceReader<R> {
                 self.indexed_waits = Some(sum);
             }
             Ok(Decoded::Unknown) => self.condition.unknown_chunks += 1,
-            Err(reason) => self.note(format!(
-                "chunk at byte {at} ({}): {reason}: it was written wrongly or forged",
-                header.kind_name()
-            )),
+            Err(reason) => self.not_decoded(header, at, &reason),
         }
         None
+    }
+
+    fn not_decoded(&mut self, header: &ChunkHeader, at: u64, reason: &str) {
+        self.note(format!(
+            "chunk at byte {at} ({}): {reason}: it was written wrongly or forged",
+            header.kind_name()
+        ));
     }
 
     /// Goes on behind a chunk that is not intact: at the next one by its length if that makes

@@ -9,38 +9,70 @@
 //! recorded in the order of their ends, nearly), and its start is known by the time that was
 //! neither blocked nor runnable, mostly 0. All arithmetic wraps, so that any wait survives.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use tracer_common::NoStack;
 
 use super::format::MAX_ITEMS;
 use super::records::{SideStack, Wait};
 use crate::units::{LockIndex, Monotonic, Ns, StackIndex, ThreadIndex};
 
-/// Payload of a chunk of waits. Each column is one byte string of as many planes as its values have bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Payload of a chunk of waits, to be written. Each column is one byte string of as many planes as
+/// its values have bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WaitBlock {
     /// What the first wait's end is counted from, in nanoseconds of `CLOCK_MONOTONIC`.
     base: u64,
     /// How many waits.
     count: u32,
-    threads: Vec<u8>,
-    locks: Vec<u8>,
+    threads: Planes,
+    locks: Planes,
     /// End minus the previous wait's end, zigzag.
-    ends: Vec<u8>,
-    blocked: Vec<u8>,
-    runq: Vec<u8>,
+    ends: Planes,
+    blocked: Planes,
+    runq: Planes,
     /// `end − start − blocked − runq`, zigzag.
-    gaps: Vec<u8>,
-    episodes: Vec<u8>,
-    flags: Vec<u8>,
+    gaps: Planes,
+    episodes: Planes,
+    flags: Planes,
     /// The waker's index plus one; 0: none.
-    wakers: Vec<u8>,
+    wakers: Planes,
     /// [`SideStack::to_u64`], as the other stacks.
-    waiter_stacks: Vec<u8>,
-    waker_stacks: Vec<u8>,
+    waiter_stacks: Planes,
+    waker_stacks: Planes,
     /// The holder's index plus one; 0: none.
-    holders: Vec<u8>,
-    holder_stacks: Vec<u8>,
+    holders: Planes,
+    holder_stacks: Planes,
+}
+
+/// A column, written as a byte string in one piece. (`Vec<u8>` means the same to postcard, byte by
+/// byte.)
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Planes(Vec<u8>);
+
+impl Serialize for Planes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+/// The same as it is read: the columns stay where they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct WaitColumns<'a> {
+    base: u64,
+    count: u32,
+    threads: &'a [u8],
+    locks: &'a [u8],
+    ends: &'a [u8],
+    blocked: &'a [u8],
+    runq: &'a [u8],
+    gaps: &'a [u8],
+    episodes: &'a [u8],
+    flags: &'a [u8],
+    wakers: &'a [u8],
+    waiter_stacks: &'a [u8],
+    waker_stacks: &'a [u8],
+    holders: &'a [u8],
+    holder_stacks: &'a [u8],
 }
 
 impl SideStack {
@@ -110,55 +142,101 @@ impl WaitBlock {
             holder_stacks: pack(waits, |w| w.holder_stack.to_u64()),
         }
     }
+}
 
-    /// The waits in it; none if the columns don't fit together.
+/// Waits that are decoded at a time: with all their columns they stay in the nearest caches.
+const PIECE: usize = 256;
+
+impl WaitColumns<'_> {
+    /// How many waits.
     #[must_use]
-    pub fn waits(&self) -> Option<Vec<Wait>> {
-        let n = self.count as usize;
-        if n > MAX_ITEMS {
-            return None;
-        }
-        let (threads, locks) = (unpack(&self.threads, n)?, unpack(&self.locks, n)?);
-        let (ends, gaps) = (unpack(&self.ends, n)?, unpack(&self.gaps, n)?);
-        let (blocked, runq) = (unpack(&self.blocked, n)?, unpack(&self.runq, n)?);
-        let (episodes, flags) = (unpack(&self.episodes, n)?, unpack(&self.flags, n)?);
-        let (wakers, holders) = (unpack(&self.wakers, n)?, unpack(&self.holders, n)?);
-        let waiter_stacks = unpack(&self.waiter_stacks, n)?;
-        let waker_stacks = unpack(&self.waker_stacks, n)?;
-        let holder_stacks = unpack(&self.holder_stacks, n)?;
-        let narrow = |n: u64| u32::try_from(n).ok();
-        let thread = |n: u64| match n.checked_sub(1) {
-            None => Some(None),
-            Some(index) => narrow(index).map(|index| Some(ThreadIndex(index))),
-        };
-        let mut end = self.base;
-        let mut out = Vec::with_capacity(n);
-        for i in 0..n {
-            end = end.wrapping_add(unzigzag(ends[i]));
-            let spent = unzigzag(gaps[i]).wrapping_add(blocked[i]).wrapping_add(runq[i]);
-            out.push(Wait {
-                thread: ThreadIndex(narrow(threads[i])?),
-                lock: LockIndex(narrow(locks[i])?),
-                start: Monotonic(end.wrapping_sub(spent)),
-                end: Monotonic(end),
-                blocked: Ns(blocked[i]),
-                runq: Ns(runq[i]),
-                episodes: narrow(episodes[i])?,
-                flags: narrow(flags[i])?,
-                waker: thread(wakers[i])?,
-                waiter_stack: SideStack::from_u64(waiter_stacks[i])?,
-                waker_stack: SideStack::from_u64(waker_stacks[i])?,
-                holder: thread(holders[i])?,
-                holder_stack: SideStack::from_u64(holder_stacks[i])?,
-            });
-        }
-        Some(out)
+    pub fn count(&self) -> usize {
+        self.count as usize
     }
+
+    /// The columns fit together and every value fits its field: then all waits can be decoded.
+    #[must_use]
+    pub fn fit(&self) -> bool {
+        let n = self.count();
+        let index = |value: u64| value <= u64::from(u32::MAX);
+        let optional = |value: u64| value <= u64::from(u32::MAX) + 1;
+        let side = |value| SideStack::from_u64(value).is_some();
+        n <= MAX_ITEMS
+            && [self.threads, self.locks, self.episodes, self.flags]
+                .into_iter()
+                .all(|column| fits(column, n, index))
+            && [self.ends, self.blocked, self.runq, self.gaps]
+                .into_iter()
+                .all(|column| fits(column, n, |_| true))
+            && [self.wakers, self.holders].into_iter().all(|column| fits(column, n, optional))
+            && [self.waiter_stacks, self.waker_stacks, self.holder_stacks]
+                .into_iter()
+                .all(|column| fits(column, n, side))
+    }
+
+    /// Shows every wait, in order, if they [`Self::fit`]; else shows some nonsense.
+    pub fn for_each(&self, mut visit: impl FnMut(&Wait)) {
+        let n = self.count().min(MAX_ITEMS);
+        let mut end = self.base;
+        let mut columns = Box::new([[0; PIECE]; 13]);
+        for from in (0..n).step_by(PIECE) {
+            let len = PIECE.min(n - from);
+            let sources = [
+                self.threads,
+                self.locks,
+                self.ends,
+                self.blocked,
+                self.runq,
+                self.gaps,
+                self.episodes,
+                self.flags,
+                self.wakers,
+                self.waiter_stacks,
+                self.waker_stacks,
+                self.holders,
+                self.holder_stacks,
+            ];
+            for (column, source) in columns.iter_mut().zip(sources) {
+                unpack(source, n, from, &mut column[..len]);
+            }
+            for i in 0..len {
+                let of = |column: usize| columns[column][i];
+                end = end.wrapping_add(unzigzag(of(2)));
+                let (blocked, runq) = (of(3), of(4));
+                let spent = unzigzag(of(5)).wrapping_add(blocked).wrapping_add(runq);
+                visit(&Wait {
+                    thread: ThreadIndex(low(of(0))),
+                    lock: LockIndex(low(of(1))),
+                    start: Monotonic(end.wrapping_sub(spent)),
+                    end: Monotonic(end),
+                    blocked: Ns(blocked),
+                    runq: Ns(runq),
+                    episodes: low(of(6)),
+                    flags: low(of(7)),
+                    waker: optional_thread(of(8)),
+                    waiter_stack: SideStack::from_u64(of(9)).unwrap_or_default(),
+                    waker_stack: SideStack::from_u64(of(10)).unwrap_or_default(),
+                    holder: optional_thread(of(11)),
+                    holder_stack: SideStack::from_u64(of(12)).unwrap_or_default(),
+                });
+            }
+        }
+    }
+}
+
+/// A value that [`WaitColumns::fit`] has looked at.
+#[expect(clippy::cast_possible_truncation, reason = "checked for the whole column")]
+fn low(value: u64) -> u32 {
+    value as u32
+}
+
+fn optional_thread(value: u64) -> Option<ThreadIndex> {
+    value.checked_sub(1).map(|index| ThreadIndex(low(index)))
 }
 
 /// One field of all waits: their lowest bytes, then their second bytes, up to the highest byte
 /// that is not 0 in all of them.
-fn pack(waits: &[Wait], field: impl FnMut(&Wait) -> u64) -> Vec<u8> {
+fn pack(waits: &[Wait], field: impl FnMut(&Wait) -> u64) -> Planes {
     let values: Vec<u64> = waits.iter().map(field).collect();
     let all = values.iter().fold(0, |all, value| all | value);
     let width = (u64::BITS - all.leading_zeros()).div_ceil(8) as usize;
@@ -166,25 +244,45 @@ fn pack(waits: &[Wait], field: impl FnMut(&Wait) -> u64) -> Vec<u8> {
     for plane in 0..width {
         out.extend(values.iter().map(|value| value.to_le_bytes()[plane]));
     }
-    out
+    Planes(out)
 }
 
-/// The `n` values of a column; none if its length doesn't fit `n`.
-fn unpack(bytes: &[u8], n: usize) -> Option<Vec<u64>> {
-    let mut values = vec![0u64; n];
+/// The column has whole planes for `n` values, and every value is one of those that are `right`.
+fn fits(bytes: &[u8], n: usize, right: impl Fn(u64) -> bool) -> bool {
     if bytes.is_empty() {
-        return Some(values);
+        return true;
     }
-    let planes = bytes.chunks_exact(if n == 0 { return None } else { n });
-    if !planes.remainder().is_empty() || planes.len() > 8 {
-        return None;
+    if n == 0 || !bytes.len().is_multiple_of(n) || bytes.len() / n > 8 {
+        return false;
     }
-    for (plane, bytes) in planes.enumerate() {
+    // Up to four bytes are any index, and any stack or reason but for unknown reasons: all are known.
+    if bytes.len() / n <= 4 {
+        return true;
+    }
+    let mut values = [0; PIECE];
+    (0..n).step_by(PIECE).all(|from| {
+        let values = &mut values[..PIECE.min(n - from)];
+        unpack(bytes, n, from, values);
+        values.iter().all(|&value| right(value))
+    })
+}
+
+/// The values of a column from the one of number `from` on.
+fn unpack(bytes: &[u8], n: usize, from: usize, values: &mut [u64]) {
+    let mut planes = bytes.chunks_exact(n.max(1)).filter_map(|plane| plane.get(from..));
+    match planes.next() {
+        None => values.fill(0),
+        Some(lowest) => {
+            for (value, byte) in values.iter_mut().zip(lowest) {
+                *value = u64::from(*byte);
+            }
+        }
+    }
+    for (plane, bytes) in (1..8).zip(planes) {
         for (value, byte) in values.iter_mut().zip(bytes) {
             *value |= u64::from(*byte) << (8 * plane);
         }
     }
-    Some(values)
 }
 
 /// A difference as a small number, whatever its sign.
@@ -226,12 +324,24 @@ mod tests {
 
     #[test]
     fn columns_that_do_not_fit_are_refused() {
-        assert_eq!(unpack(&[], 3).unwrap(), [0, 0, 0]);
-        assert_eq!(unpack(&[1, 2, 3, 1, 0, 0], 3).unwrap(), [257, 2, 3]);
-        assert!(unpack(&[1, 2], 3).is_none());
-        assert!(unpack(&[1], 0).is_none());
-        assert!(unpack(&[0; 9], 1).is_none());
-        let block = WaitBlock { count: u32::MAX, ..WaitBlock::new(&[]) };
-        assert!(block.waits().is_none());
+        let values = |bytes: &[u8], n| {
+            let mut values = [0; 3];
+            unpack(bytes, n, 0, &mut values[..n]);
+            values
+        };
+        assert_eq!(values(&[], 3), [0, 0, 0]);
+        assert_eq!(values(&[1, 2, 3, 1, 0, 0], 3), [257, 2, 3]);
+        let any = |_| true;
+        assert!(fits(&[], 0, any) && fits(&[0; 8], 1, any));
+        assert!(!fits(&[1, 2], 3, any));
+        assert!(!fits(&[1], 0, any));
+        assert!(!fits(&[0; 9], 1, any));
+        let few = |value| value < 1 << 32;
+        assert!(fits(&[1, 2, 0, 0, 0, 0, 0, 0, 0, 0], 2, few));
+        assert!(!fits(&[1, 2, 0, 0, 0, 0, 0, 0, 0, 1], 2, few));
+        let raw = postcard::to_stdvec(&WaitBlock { count: u32::MAX, ..WaitBlock::new(&[]) });
+        let raw = raw.unwrap();
+        let columns: WaitColumns<'_> = postcard::from_bytes(&raw).unwrap();
+        assert!(!columns.fit());
     }
 }

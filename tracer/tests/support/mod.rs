@@ -52,13 +52,17 @@ impl Content {
         for stack in &self.stacks {
             writer.stack(stack.clone()).unwrap();
         }
+        let mut yields = self.yields.chunks(flush);
         for waits in self.waits.chunks(flush) {
+            for run in yields.next().unwrap_or_default() {
+                writer.yields(*run).unwrap();
+            }
             for wait in waits {
                 writer.wait(*wait).unwrap();
             }
             writer.flush().unwrap();
         }
-        for run in &self.yields {
+        for run in yields.flatten() {
             writer.yields(*run).unwrap();
         }
         writer.held(&self.held).unwrap();

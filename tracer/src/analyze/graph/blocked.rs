@@ -60,17 +60,17 @@ pub(super) type Edges = BTreeMap<ThreadIndex, Vec<Edge>>;
 const MAX_HOLDERS: usize = 16;
 
 /// What is known at the end of a recording.
-pub(super) struct Facts<'a> {
+pub(in crate::analyze) struct Facts<'a> {
     /// The wait under way of each thread.
-    pub(super) blocked: &'a BTreeMap<ThreadIndex, Wait>,
+    pub(in crate::analyze) blocked: &'a BTreeMap<ThreadIndex, Wait>,
     /// What the recorder found in frames.
-    pub(super) held: &'a [HeldRecord],
+    pub(in crate::analyze) held: &'a [HeldRecord],
     /// Who took each lock last.
-    pub(super) takers: &'a BTreeMap<LockIndex, (ThreadIndex, Monotonic)>,
-    pub(super) locks: &'a BTreeMap<LockIndex, LockRecord>,
-    pub(super) stacks: &'a StackTable,
+    pub(in crate::analyze) takers: BTreeMap<LockIndex, (ThreadIndex, Monotonic)>,
+    pub(in crate::analyze) locks: &'a BTreeMap<LockIndex, LockRecord>,
+    pub(in crate::analyze) stacks: &'a StackTable,
     /// Whether the addresses of a thread and of a lock are of one process.
-    pub(super) alike: &'a dyn Fn(ThreadIndex, LockIndex) -> bool,
+    pub(in crate::analyze) alike: &'a dyn Fn(ThreadIndex, LockIndex) -> bool,
 }
 
 impl Facts<'_> {

@@ -22,7 +22,7 @@
 //! up: ten waiters behind a hold of 1 ms are 10 ms. So the caused waiting of all holds of a lock is
 //! at most the waiting for it, and the rest fell into holds that were not seen, and between them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
 use crate::analyze::{Quantiles, Site};
@@ -84,7 +84,7 @@ const MAX_TAKERS: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Holding {
     /// Who ran on after a wait since the last waking, and when.
-    takers: HashMap<ThreadIndex, Moment>,
+    takers: Vec<(ThreadIndex, Moment)>,
     /// Since when somebody waits all the time, if somebody does.
     contended: Option<Monotonic>,
     pub(super) sums: HoldSums,
@@ -94,8 +94,10 @@ pub(super) struct Holding {
 impl Holding {
     /// A thread runs on after its wait.
     pub(super) fn taken(&mut self, thread: ThreadIndex, now: Moment) {
-        if self.takers.len() < MAX_TAKERS || self.takers.contains_key(&thread) {
-            self.takers.insert(thread, now);
+        if let Some((_, moment)) = self.takers.iter_mut().find(|(taker, _)| *taker == thread) {
+            *moment = now;
+        } else if self.takers.len() < MAX_TAKERS {
+            self.takers.push((thread, now));
         }
     }
 
@@ -111,13 +113,13 @@ impl Holding {
 
     /// A thread waits: it doesn't have the lock.
     pub(super) fn queues(&mut self, thread: ThreadIndex) {
-        self.takers.remove(&thread);
+        self.takers.retain(|(taker, _)| *taker != thread);
     }
 
     /// A thread wakes a waiter: it had the lock until now, and nobody else did. Returns its hold,
     /// if the beginning was seen.
     pub(super) fn let_go(&mut self, thread: ThreadIndex, now: Moment) -> Option<HoldSums> {
-        let taken = self.takers.remove(&thread);
+        let taken = self.takers.iter().find(|(taker, _)| *taker == thread).map(|(_, taken)| *taken);
         self.takers.clear();
         let taken = taken?;
         let held = now.at.since(taken.at);
@@ -131,7 +133,7 @@ impl Holding {
 
     /// Who took the lock last and has let nobody in since, if somebody did.
     pub(super) fn last_taker(&self) -> Option<(ThreadIndex, Monotonic)> {
-        let takers = self.takers.iter().map(|(&thread, moment)| (moment.at, thread));
+        let takers = self.takers.iter().map(|&(thread, moment)| (moment.at, thread));
         takers.max().map(|(at, thread)| (thread, at))
     }
 }

@@ -12,6 +12,7 @@ mod blocked;
 pub mod chains;
 pub mod convoys;
 pub mod cycles;
+mod followed;
 pub mod holds;
 mod links;
 mod queues;
@@ -20,31 +21,27 @@ mod window;
 
 use std::collections::BTreeMap;
 
-use tracer_common::event::WAIT_CLIPPED_END;
-
+pub(super) use blocked::Facts;
 pub use blocked::Why;
 pub use chains::{Chain, ChainEnd, Link};
 pub use convoys::Queue;
 pub use cycles::{Deadlock, DeadlockLink};
+pub(super) use followed::{ChainGraph, FollowedChains};
 pub use holds::{HoldSums, LockHolds};
+pub(super) use queues::{LockQueue, QueueRoom};
 
-use self::blocked::Facts;
-use self::chains::Chains;
-use self::queues::Queues;
-use self::span::Span;
-use self::window::Window;
-use super::StackTable;
-use super::sides::OtherSide;
 use super::summary::rank;
-use crate::trace::records::{Class, HeldRecord, Kind, LockRecord, Wait};
-use crate::units::{LockIndex, Monotonic, Ns, ThreadIndex};
+use crate::trace::records::{Class, Kind};
+use crate::units::{LockIndex, Ns};
 
-/// Waits in a window, locks with a queue, places and paths: some 100 MB if all are used.
+/// Waits whose chains are looked for together.
 const WINDOW: usize = 1 << 19;
+/// Locks with a queue, places where and by whom locks were let go, and paths.
 const MAX_LOCKS: usize = 1 << 16;
+const MAX_PLACES: usize = 1 << 18;
 const MAX_PATHS: usize = 1 << 16;
 /// Threads that wait at the end.
-const MAX_BLOCKED: usize = 1 << 16;
+pub(super) const MAX_BLOCKED: usize = 1 << 16;
 
 /// What the graph says beyond single locks.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -60,96 +57,62 @@ pub struct Graph {
     pub late: u64,
     /// Waits whose chains were not followed at every moment.
     pub unfollowed: u64,
+    /// Waits whose chains were not followed at all: of a long trace only stretches are.
+    pub not_followed: u64,
     /// Time of chains that found no room.
     pub chains_left_out: Ns,
-    /// Locks that found no room, once for each part of the recording.
+    /// Locks that found no room: of them there are no queues and no holds.
     pub locks_left_out: u64,
 }
 
-/// Sees every wait, and makes a [`Graph`] of them.
-#[derive(Debug)]
-pub(super) struct WaitGraph {
-    window: Window,
-    queues: Queues,
-    chains: Chains,
-    blocked: BTreeMap<ThreadIndex, Wait>,
+/// What a graph is made of.
+pub(super) struct Parts {
+    pub(super) chains: FollowedChains,
+    pub(super) queues: Vec<(LockIndex, Box<LockQueue>)>,
+    /// Locks that found no room for a queue.
+    pub(super) locks_left_out: u64,
 }
 
-impl Default for WaitGraph {
-    fn default() -> Self {
-        Self::with_window(WINDOW)
-    }
-}
+/// Makes a graph of its parts, and the holds of each lock that one thread has at a time. Who took
+/// the locks last is added to what is known at the end.
+pub(super) fn join(
+    Parts { chains, queues, locks_left_out }: Parts,
+    mut facts: Facts<'_>,
+) -> (Graph, BTreeMap<LockIndex, LockHolds>) {
+    let locks = facts.locks;
+    let kind = |lock: &LockIndex| {
+        locks.get(lock).map_or((Kind::Unclassified, Class::Unclassified), |l| (l.kind, l.class))
+    };
+    let takers = queues.iter().filter_map(|(lock, queue)| Some((*lock, queue.last_taker()?)));
+    facts.takers = takers.filter(|(lock, _)| exclusive(kind(lock).0)).collect();
+    let mut graph = Graph {
+        deadlocks: cycles::deadlocks(&facts),
+        late: queues.iter().map(|(_, queue)| queue.late()).sum(),
+        locks_left_out,
+        unfollowed: chains.unfollowed,
+        not_followed: chains.not_followed,
+        chains: chains.chains,
+        chains_left_out: chains.left_out,
+        convoys: Vec::new(),
+    };
+    let head = |chain: &Chain| chain.locks.first().map_or(Class::Idle, |lock| kind(lock).1);
+    graph.chains.retain(|chain| head(chain) != Class::Idle);
+    graph.chains.sort_by_key(|chain| rank(head(chain)));
 
-impl WaitGraph {
-    fn with_window(capacity: usize) -> Self {
-        Self {
-            window: Window::new(capacity),
-            queues: Queues::new(MAX_LOCKS),
-            chains: Chains::new(MAX_PATHS),
-            blocked: BTreeMap::new(),
+    let mut holds = BTreeMap::new();
+    for (lock, queue) in queues {
+        let (queue, of_lock) = queue.into_holds(facts.stacks);
+        let (kind, class) = kind(&lock);
+        if !exclusive(kind) {
+            continue;
+        }
+        holds.insert(lock, of_lock);
+        if queue.queued.0 > 0 && !matches!(class, Class::Idle | Class::Pause) {
+            graph.convoys.push((lock, queue));
         }
     }
-
-    /// Adds one wait.
-    pub(super) fn add(&mut self, wait: &Wait, other: OtherSide) {
-        let room = self.blocked.len() < MAX_BLOCKED || self.blocked.contains_key(&wait.thread);
-        if wait.flags & WAIT_CLIPPED_END != 0 && room {
-            self.blocked.insert(wait.thread, *wait);
-        }
-        if self.window.add(Span::of(wait, other)) {
-            self.pass(self.window.middle());
-        }
-    }
-
-    fn pass(&mut self, cut: Monotonic) {
-        self.queues.pass(self.window.spans(), self.window.done(), cut);
-        self.chains.pass(self.window.spans(), self.window.done(), cut);
-        self.window.pass(cut);
-    }
-
-    /// The graph, and the holds of each lock that one thread has at a time.
-    pub(super) fn finish(
-        mut self,
-        held: &[HeldRecord],
-        locks: &BTreeMap<LockIndex, LockRecord>,
-        stacks: &StackTable,
-        alike: &dyn Fn(ThreadIndex, LockIndex) -> bool,
-    ) -> (Graph, BTreeMap<LockIndex, LockHolds>) {
-        self.pass(self.window.last());
-        let kind = |lock: &LockIndex| {
-            locks.get(lock).map_or((Kind::Unclassified, Class::Unclassified), |l| (l.kind, l.class))
-        };
-        let mut takers = self.queues.last_takers();
-        takers.retain(|lock, _| exclusive(kind(lock).0));
-        let facts = Facts { blocked: &self.blocked, held, takers: &takers, locks, stacks, alike };
-        let mut graph = Graph {
-            deadlocks: cycles::deadlocks(&facts),
-            late: self.window.late(),
-            unfollowed: self.chains.unfollowed(),
-            locks_left_out: self.queues.left_out(),
-            ..Graph::default()
-        };
-
-        (graph.chains, graph.chains_left_out) = self.chains.finish();
-        let head = |chain: &Chain| chain.locks.first().map_or(Class::Idle, |lock| kind(lock).1);
-        graph.chains.retain(|chain| head(chain) != Class::Idle);
-        graph.chains.sort_by_key(|chain| rank(head(chain)));
-
-        let mut holds = BTreeMap::new();
-        for (lock, (queue, of_lock)) in self.queues.finish(stacks) {
-            let (kind, class) = kind(&lock);
-            if !exclusive(kind) {
-                continue;
-            }
-            holds.insert(lock, of_lock);
-            if queue.queued.0 > 0 && !matches!(class, Class::Idle | Class::Pause) {
-                graph.convoys.push((lock, queue));
-            }
-        }
-        graph.convoys.sort_by_key(|(lock, queue)| (std::cmp::Reverse(queue.queued), *lock));
-        (graph, holds)
-    }
+    graph.convoys.sort_by_key(|(lock, queue)| (std::cmp::Reverse(queue.queued), *lock));
+    (graph, holds)
 }
 
 /// One thread at a time has such a lock, so that who wakes its next waiter had it until then.
@@ -176,6 +139,8 @@ fn exclusive(kind: Kind) -> bool {
 mod tests {
     use super::span::tests::wait;
     use super::*;
+    use crate::analyze::{OtherSide, StackTable};
+    use crate::trace::records::Wait;
 
     /// Four threads that pass two locks around, in the order of their ends but for some; every 50th
     /// wait is a long one.
@@ -192,11 +157,34 @@ mod tests {
     }
 
     fn graph(waits: &[Wait], window: usize) -> (Graph, BTreeMap<LockIndex, LockHolds>) {
-        let mut graph = WaitGraph::with_window(window);
-        for wait in waits {
-            graph.add(wait, OtherSide::of(wait, false));
+        let mut room = QueueRoom::new(1);
+        let mut queues = BTreeMap::new();
+        let mut chains = ChainGraph::with_window(window);
+        for (n, wait) in (0..).zip(waits) {
+            let other = OtherSide::of(wait, false);
+            let queue = queues
+                .entry(wait.lock)
+                .or_insert_with(|| Box::new(LockQueue::with_window((window, window))));
+            queue.add(&mut room, wait, other);
+            chains.add(n, wait, other);
         }
-        graph.finish(&[], &BTreeMap::new(), &StackTable::default(), &|_, _| true)
+        queues.values_mut().for_each(|queue| queue.finish(&mut room));
+        let parts = Parts {
+            chains: chains.finish(waits.len() as u64),
+            queues: queues.into_iter().collect(),
+            locks_left_out: 0,
+        };
+        let (blocked, locks) = (BTreeMap::new(), BTreeMap::new());
+        let stacks = StackTable::default();
+        let facts = Facts {
+            blocked: &blocked,
+            held: &[],
+            takers: BTreeMap::new(),
+            locks: &locks,
+            stacks: &stacks,
+            alike: &|_, _| true,
+        };
+        join(parts, facts)
     }
 
     #[test]
@@ -214,16 +202,5 @@ mod tests {
         }
         let (tiny, _) = graph(&waits, 4);
         assert!(tiny.late > 0);
-    }
-
-    #[test]
-    fn what_waits_at_the_end_stays_bounded() {
-        let mut graph = WaitGraph::with_window(10);
-        for n in 0..100_000 {
-            let mut wait = wait(n, 0, (0, 10, 10), None);
-            wait.flags = WAIT_CLIPPED_END;
-            graph.add(&wait, OtherSide::of(&wait, false));
-        }
-        assert_eq!(graph.blocked.len(), MAX_BLOCKED);
     }
 }

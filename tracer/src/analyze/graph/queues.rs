@@ -1,171 +1,250 @@
 //! The queue of each lock, moment by moment: who stands in it, who leaves it, who lets go.
 
-use std::collections::{BTreeMap, HashMap};
-
 use super::convoys::Queue;
 use super::holds::{HoldSums, Holding, LockHolds, Moment, ranked};
 use super::span::Span;
-use crate::analyze::StackTable;
-use crate::analyze::bounded::Bounded;
-use crate::analyze::fold::REST;
+use super::window::Window;
+use super::{MAX_LOCKS, MAX_PLACES};
+use crate::analyze::shard::REST;
 use crate::analyze::sides::REST_STACK;
-use crate::trace::records::SideStack;
-use crate::units::{LockIndex, Monotonic, ThreadIndex};
+use crate::analyze::tally::{Room, Tally};
+use crate::analyze::{OtherSide, StackTable};
+use crate::trace::records::{SideStack, Wait};
+use crate::units::{Monotonic, ThreadIndex};
 
-/// Who let go of which lock, and where.
-type Place = (LockIndex, ThreadIndex, SideStack);
+/// Waits of one lock that are looked at together, from few to many, by how many it has had.
+const WINDOW: (usize, usize) = (64, 1024);
+/// So many times its window a lock must have had, before that grows.
+const GROWTH: usize = 32;
 
-/// The queues of all locks, and the holds between them.
+/// What the queues of several locks share.
 #[derive(Debug)]
-pub(super) struct Queues {
-    locks: HashMap<LockIndex, (Queue, Holding)>,
-    places: Bounded<Place, HoldSums>,
-    limit: usize,
+pub(in crate::analyze) struct QueueRoom {
+    locks: usize,
     left_out: u64,
+    sites: Room,
+    threads: Room,
+    events: Events,
 }
 
-/// What happens to a lock's queue. At the same moment first one leaves it, then runs, then others
-/// come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum What {
-    Woken,
-    Runs,
-    Queues,
-}
-
-impl Queues {
-    /// For at most `limit` locks, and as many places.
-    pub(super) fn new(limit: usize) -> Self {
-        Self { locks: HashMap::new(), places: Bounded::new(limit), limit, left_out: 0 }
+impl QueueRoom {
+    /// The part of one of `shards`.
+    pub(in crate::analyze) fn new(shards: usize) -> Self {
+        Self {
+            locks: MAX_LOCKS / shards,
+            left_out: 0,
+            sites: Room::new(MAX_PLACES / shards),
+            threads: Room::new(MAX_PLACES / shards),
+            events: Events::default(),
+        }
     }
 
-    /// Goes on from `done` to `cut`. In `spans` are all that reach into that time.
-    pub(super) fn pass(&mut self, spans: &[Span], done: Monotonic, cut: Monotonic) {
-        let mut order: Vec<&Span> = spans.iter().collect();
-        order.sort_by_key(|span| span.lock);
-        let now = |at: Monotonic| done < at && at <= cut;
-        let mut events: Vec<(Monotonic, What, &Span)> = Vec::new();
-        for spans in order.chunk_by(|a, b| a.lock == b.lock) {
-            let Some(lock) = spans.first().map(|span| span.lock) else { continue };
-            events.clear();
-            for &span in spans {
-                if span.from.max(done) < span.to.min(cut) {
-                    events.push((span.from.max(done), What::Queues, span));
-                }
-                if now(span.to) {
-                    events.push((span.to, What::Woken, span));
-                }
-                if now(span.end) && !span.unfinished {
-                    events.push((span.end, What::Runs, span));
-                }
+    /// The queue of one more lock, if there is room for it; else it is counted.
+    pub(in crate::analyze) fn one_more(&mut self) -> Option<Box<LockQueue>> {
+        match self.locks.checked_sub(1) {
+            Some(left) => {
+                self.locks = left;
+                Some(Box::new(LockQueue::with_window(WINDOW)))
             }
-            events.sort_by_key(|&(at, what, span)| (at, what, span.thread));
-            self.follow(lock, &events, done, cut);
+            None => {
+                self.left_out += 1;
+                None
+            }
         }
     }
 
-    fn follow(
-        &mut self,
-        lock: LockIndex,
-        events: &[(Monotonic, What, &Span)],
-        done: Monotonic,
-        cut: Monotonic,
-    ) {
-        if self.locks.len() >= self.limit && !self.locks.contains_key(&lock) {
-            self.left_out += 1;
-            return;
+    /// Locks that found no room.
+    pub(in crate::analyze) fn left_out(&self) -> u64 {
+        self.left_out
+    }
+}
+
+/// The queue of one lock, and the holds between its waits.
+#[derive(Debug)]
+pub(in crate::analyze) struct LockQueue {
+    window: Window,
+    most: usize,
+    seen: usize,
+    queue: Queue,
+    holding: Holding,
+    /// Where it was let go.
+    sites: Tally<SideStack, HoldSums>,
+    /// By whom.
+    threads: Tally<ThreadIndex, HoldSums>,
+}
+
+/// What happens to a lock's queue: a moment and a span each, in the order of time and thread.
+#[derive(Debug, Default)]
+struct Events {
+    queues: Vec<(Monotonic, u32)>,
+    woken: Vec<(Monotonic, u32)>,
+    runs: Vec<(Monotonic, u32)>,
+}
+
+impl LockQueue {
+    pub(super) fn with_window((few, most): (usize, usize)) -> Self {
+        Self {
+            window: Window::new(few),
+            most,
+            seen: 0,
+            queue: Queue::default(),
+            holding: Holding::default(),
+            sites: Tally::default(),
+            threads: Tally::default(),
         }
-        let (queue, holding) = self.locks.entry(lock).or_default();
+    }
+
+    /// Adds the next wait for the lock.
+    pub(in crate::analyze) fn add(&mut self, room: &mut QueueRoom, wait: &Wait, other: OtherSide) {
+        self.seen += 1;
+        if self.window.add(Span::of(wait, other)) {
+            self.pass(room, self.window.middle());
+            self.window.grow((self.seen / GROWTH).min(self.most));
+        }
+    }
+
+    /// No more will come.
+    pub(in crate::analyze) fn finish(&mut self, room: &mut QueueRoom) {
+        self.pass(room, self.window.last());
+        self.queue.close();
+    }
+
+    fn pass(&mut self, room: &mut QueueRoom, cut: Monotonic) {
+        let mut events = std::mem::take(&mut room.events);
+        events.fill(self.window.spans(), self.window.done(), cut);
+        self.follow(room, &events, cut);
+        room.events = events;
+        self.window.pass(cut);
+    }
+
+    fn follow(&mut self, room: &mut QueueRoom, events: &Events, cut: Monotonic) {
+        let Self { window, queue, holding, sites, threads, .. } = self;
+        let (spans, done) = (window.spans(), window.done());
         let (mut before, mut waiters) = (done, 0u64);
-        for &(at, what, span) in events {
-            queue.pass(before, at, waiters);
-            before = at;
-            let moment = Moment { at, waited: queue.waited };
-            match what {
-                What::Queues => {
-                    waiters += 1;
-                    holding.contended(at);
-                    if !span.carried {
-                        holding.queues(span.thread);
-                    }
+        let (mut queues, mut woken, mut runs) =
+            (events.queues.as_slice(), events.woken.as_slice(), events.runs.as_slice());
+        loop {
+            let next = [woken, runs, queues].map(|events| events.first().map(|event| event.0));
+            let Some(now) = next.into_iter().flatten().min() else { break };
+            queue.pass(before, now, waiters);
+            before = now;
+            let moment = Moment { at: now, waited: queue.waited };
+            // At the same moment first one leaves the queue, then runs, then others come.
+            if let Some((event, rest)) = woken.split_first().filter(|(event, _)| event.0 == now) {
+                woken = rest;
+                let span = &spans[event.1 as usize];
+                if span.from.max(done) < span.to {
+                    waiters = waiters.saturating_sub(1);
                 }
-                What::Woken => {
-                    if span.from.max(done) < span.to {
-                        waiters = waiters.saturating_sub(1);
-                    }
-                    if let Some(waker) = span.waker
-                        && let Some(hold) = holding.let_go(waker, moment)
-                    {
-                        let rest = (lock, ThreadIndex(REST), REST_STACK);
-                        *self.places.get((lock, waker, span.waker_stack), rest).1 += hold;
-                    }
-                    if waiters == 0 {
-                        holding.uncontended();
-                    }
+                if let Some(waker) = span.waker
+                    && let Some(hold) = holding.let_go(waker, moment)
+                {
+                    let rest = || REST_STACK;
+                    sites.add(&mut room.sites, hold, span.waker_stack, rest, rest);
+                    let rest = || ThreadIndex(REST);
+                    threads.add(&mut room.threads, hold, waker, rest, rest);
                 }
-                What::Runs => holding.taken(span.thread, moment),
+                if waiters == 0 {
+                    holding.uncontended();
+                }
+            } else if let Some((event, rest)) =
+                runs.split_first().filter(|(event, _)| event.0 == now)
+            {
+                runs = rest;
+                holding.taken(spans[event.1 as usize].thread, moment);
+            } else if let Some((event, rest)) = queues.split_first() {
+                queues = rest;
+                let span = &spans[event.1 as usize];
+                waiters += 1;
+                holding.contended(now);
+                if !span.carried {
+                    holding.queues(span.thread);
+                }
             }
         }
         queue.pass(before, cut, waiters);
     }
 
-    /// Locks, once for each part of the recording, that found no room.
-    pub(super) fn left_out(&self) -> u64 {
-        self.left_out
+    /// Waits whose beginning came too late.
+    pub(super) fn late(&self) -> u64 {
+        self.window.late()
     }
 
-    /// Who took each lock last and has let nobody in since.
-    pub(super) fn last_takers(&self) -> BTreeMap<LockIndex, (ThreadIndex, Monotonic)> {
-        let takers = self.locks.iter();
-        takers.filter_map(|(&lock, (_, holding))| Some((lock, holding.last_taker()?))).collect()
+    /// Who took the lock last and has let nobody in since.
+    pub(super) fn last_taker(&self) -> Option<(ThreadIndex, Monotonic)> {
+        self.holding.last_taker()
     }
 
-    /// The queue and the holds of each lock.
-    pub(super) fn finish(self, stacks: &StackTable) -> BTreeMap<LockIndex, (Queue, LockHolds)> {
-        let mut places: BTreeMap<LockIndex, Vec<(Place, HoldSums)>> = BTreeMap::new();
-        for (place, sums) in self.places {
-            places.entry(place.0).or_default().push((place, sums));
+    /// The queue and the holds.
+    pub(super) fn into_holds(self, stacks: &StackTable) -> (Queue, LockHolds) {
+        let sites = self.sites.into_entries();
+        let holds = LockHolds {
+            sums: self.holding.sums,
+            durations: self.holding.durations,
+            sites: ranked(sites.map(|(stack, sums)| (stacks.site(stack), sums))),
+            threads: ranked(self.threads.into_entries()),
+        };
+        (self.queue, holds)
+    }
+}
+
+impl Events {
+    /// Those of a lock's spans after `done` and until `cut`.
+    fn fill(&mut self, spans: &[Span], done: Monotonic, cut: Monotonic) {
+        self.queues.clear();
+        self.woken.clear();
+        self.runs.clear();
+        let now = |at: Monotonic| done < at && at <= cut;
+        for (n, span) in (0..).zip(spans) {
+            if span.from.max(done) < span.to.min(cut) {
+                self.queues.push((span.from.max(done), n));
+            }
+            if now(span.to) {
+                self.woken.push((span.to, n));
+            }
+            if now(span.end) && !span.unfinished {
+                self.runs.push((span.end, n));
+            }
         }
-        let locks = self.locks.into_iter().map(|(lock, (mut queue, holding))| {
-            queue.close();
-            let places = places.remove(&lock).unwrap_or_default();
-            let holds = LockHolds {
-                sums: holding.sums,
-                durations: holding.durations,
-                sites: ranked(
-                    places.iter().map(|((_, _, stack), sums)| (stacks.site(*stack), *sums)),
-                ),
-                threads: ranked(places.iter().map(|((_, thread, _), sums)| (*thread, *sums))),
-            };
-            (lock, (queue, holds))
-        });
-        locks.collect()
+        for events in [&mut self.queues, &mut self.woken, &mut self.runs] {
+            let key = |&(at, n): &(Monotonic, u32)| (at, spans[n as usize].thread);
+            // Mostly they are in order; if not, then nearly.
+            if !events.is_sorted_by_key(key) {
+                events.sort_by_key(key);
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::span::tests::span;
+    use super::super::span::tests::wait;
     use super::*;
     use crate::units::Ns;
 
-    const LOCK: LockIndex = LockIndex(0);
-
     /// Thread 1 gets the lock at 100 and lets 2 go on at 200, which lets 3 go on at 260.
-    fn three() -> Vec<Span> {
-        vec![
-            span(1, 0, (0, 100, 100), Some(9)),
-            span(2, 0, (50, 200, 210), Some(1)),
-            span(3, 0, (120, 260, 260), Some(2)),
+    fn three() -> [Wait; 3] {
+        [
+            wait(1, 0, (0, 100, 100), Some(9)),
+            wait(2, 0, (50, 200, 210), Some(1)),
+            wait(3, 0, (120, 260, 260), Some(2)),
         ]
+    }
+
+    fn filled() -> LockQueue {
+        let mut queue = LockQueue::with_window((10, 10));
+        for wait in three() {
+            queue.window.add(Span::of(&wait, OtherSide::of(&wait, false)));
+        }
+        queue
     }
 
     #[test]
     fn a_hold_causes_the_waiting_of_all_behind_it() {
-        let mut queues = Queues::new(10);
-        queues.pass(&three(), Monotonic(0), Monotonic(260));
-        assert_eq!(queues.last_takers()[&LOCK], (ThreadIndex(3), Monotonic(260)));
-        let (queue, holds) = queues.finish(&StackTable::default()).remove(&LOCK).unwrap();
+        let mut lock = filled();
+        lock.finish(&mut QueueRoom::new(1));
+        assert_eq!(lock.last_taker(), Some((ThreadIndex(3), Monotonic(260))));
+        let (queue, holds) = lock.into_holds(&StackTable::default());
         // 100 to 200: 2 waits all along, 3 since 120. 210 to 260: 3.
         // Somebody waits all the time, so that they can't have been shorter.
         assert_eq!((holds.sums.holds, holds.sums.held, holds.sums.sure), (2, Ns(150), Ns(150)));
@@ -180,30 +259,22 @@ mod tests {
 
     #[test]
     fn parts_come_to_the_same_as_the_whole() {
-        let whole = {
-            let mut queues = Queues::new(10);
-            queues.pass(&three(), Monotonic(0), Monotonic(260));
-            queues.finish(&StackTable::default())
-        };
+        let mut room = QueueRoom::new(1);
+        let mut whole = filled();
+        whole.finish(&mut room);
+        let whole = whole.into_holds(&StackTable::default());
         for cut in 1..260 {
-            let mut queues = Queues::new(10);
-            let mut window = super::super::window::Window::new(10);
-            for span in three() {
-                window.add(span);
-            }
-            queues.pass(window.spans(), window.done(), Monotonic(cut));
-            window.pass(Monotonic(cut));
-            queues.pass(window.spans(), window.done(), window.last());
-            assert_eq!(queues.finish(&StackTable::default()), whole, "cut at {cut}");
+            let mut parts = filled();
+            parts.pass(&mut room, Monotonic(cut));
+            parts.finish(&mut room);
+            assert_eq!(parts.into_holds(&StackTable::default()), whole, "cut at {cut}");
         }
     }
 
     #[test]
     fn locks_beyond_the_limit_are_counted() {
-        let mut queues = Queues::new(2);
-        let spans: Vec<_> = (0..5).map(|lock| span(1, lock, (0, 10, 10), None)).collect();
-        queues.pass(&spans, Monotonic(0), Monotonic(10));
-        assert_eq!(queues.left_out(), 3);
-        assert_eq!(queues.finish(&StackTable::default()).len(), 2);
+        let mut room = QueueRoom::new(MAX_LOCKS / 2);
+        let queues = [(); 5].map(|()| room.one_more().is_some());
+        assert_eq!((queues, room.left_out()), ([true, true, false, false, false], 3));
     }
 }

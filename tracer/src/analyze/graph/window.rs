@@ -25,6 +25,17 @@ impl Window {
         Self { spans: Vec::new(), capacity: capacity.max(1), done: Monotonic(0), late: 0 }
     }
 
+    /// Gives it more room, if it has less.
+    pub(super) fn grow(&mut self, capacity: usize) {
+        self.capacity = self.capacity.max(capacity);
+    }
+
+    /// Forgets everything, and begins anew at `done`.
+    pub(super) fn begin(&mut self, done: Monotonic) {
+        self.spans.clear();
+        self.done = done;
+    }
+
     /// Takes one more; true if the window is full.
     pub(super) fn add(&mut self, mut span: Span) -> bool {
         if span.from < self.done && span.from < span.to {
