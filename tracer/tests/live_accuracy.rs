@@ -82,14 +82,20 @@ fn idling_is_no_contention() {
         if version == "3.13t" && !live::has_python(version) {
             continue;
         }
-        let score = match measure(live::python(version).as_ref(), version, "idle", &how()).outcome {
-            Outcome::Measured(score) => score,
-            other => panic!("idle on {version}: {other:?}"),
-        };
-        for (what, Share { part, of }) in
-            [("contention", score.contention), ("unclassified", score.unclassified)]
-        {
-            assert!(of > 0 && part * 1_000 < of, "idle on {version}: {part} of {of} ns {what}");
-        }
+        // A thread that loses its CPU while it has the GIL makes others wait for it, which is contention
+        // indeed: on a busy machine there may be some, but not each time.
+        let mut seen = Vec::new();
+        let idle = (0..3).any(|_| {
+            let python = live::python(version);
+            let score = match measure(python.as_ref(), version, "idle", &how()).outcome {
+                Outcome::Measured(score) => score,
+                other => panic!("idle on {version}: {other:?}"),
+            };
+            let shares = [("contention", score.contention), ("unclassified", score.unclassified)];
+            let idle = shares.iter().all(|(_, Share { part, of })| *of > 0 && part * 1_000 < *of);
+            seen.push(shares);
+            idle
+        });
+        assert!(idle, "idle on {version}: {seen:?}");
     }
 }
