@@ -74,7 +74,7 @@ pub(super) struct Args {
           value_parser = buffer_kib)]
     buffer: u32,
 
-    /// Have the kernel count how long lockwatt's programs run: each run then takes some 20 to 50 ns
+    /// Have the kernel count how long lockwatt's programs run: each run then takes a little
     /// longer. Counted without it if `kernel.bpf_stats_enabled` is on
     #[arg(long)]
     self_stats: bool,

@@ -53,7 +53,7 @@ pub(super) fn completeness(summary: &Summary) -> String {
     }
     if summary.totals.spins > 0 {
         lines.push(
-            "yields are known by lock and line, not by thread: no thread's time waited holds them"
+            "yields are known by lock and line; a thread's time waited holds long runs of them only"
                 .to_owned(),
         );
     }
@@ -108,10 +108,8 @@ fn graph(summary: &Summary) -> Option<String> {
 fn self_cost(summary: &Summary) -> Option<String> {
     let number = |name: &str| summary.self_cost.get(name).copied();
     let cpu = Ns(number("recorder_cpu_ns")?);
-    let mut line = format!(
-        "lockwatt itself: {cpu} of CPU time ({} of one CPU)",
-        percent(cpu, summary.duration)
-    );
+    // Most of it is the kernel's check of the programs, before the recording: no share of that.
+    let mut line = format!("lockwatt itself: {cpu} of CPU time, attaching included");
     if let Some(bytes) = number("recorder_peak_bytes") {
         line += &format!(", at most {:.0} MB of memory", bytes as f64 / 1e6);
     }

@@ -89,7 +89,8 @@ impl Process {
     pub fn mapped_files(&self, wanted: impl Fn(&Path) -> bool) -> Result<Vec<MappedFile>, Fault> {
         let maps = self.inner.maps().map_err(|error| match error {
             procfs::ProcError::PermissionDenied(_) => Fault::NotPermitted(format!(
-                "process {} belongs to another user: run lockwatt as root",
+                "process {} may not be looked at: run lockwatt as root (if you do, its user \
+                 namespace or a security module keeps it closed)",
                 self.pid.0
             )),
             _ => {
