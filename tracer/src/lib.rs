@@ -8,6 +8,7 @@
 pub mod analyze;
 pub mod cli;
 pub mod cpython;
+pub mod energy;
 pub mod fault;
 pub mod kernel;
 pub mod native;

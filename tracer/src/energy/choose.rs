@@ -1,0 +1,124 @@
+//! From what was asked for to a source that counts, or to none.
+
+use std::path::Path;
+
+use super::assumed::{Model, Replay};
+use super::hwmon::{Files, HWMON, SUPPLIES};
+use super::perf::Perf;
+use super::powercap::Powercap;
+use super::probe::probe;
+use super::source::{Source, SourceError, Wanted};
+
+/// A source, or why there is none.
+pub type Chosen = Result<Box<dyn Source>, String>;
+
+/// Finds the source. `Ok(Err(reason))`: time only, and why.
+///
+/// # Errors
+/// A source that was asked for by name is absent, or does not count.
+pub fn choose(wanted: &Wanted, powercap_root: Option<&Path>) -> Result<Chosen, SourceError> {
+    let powercap = || Powercap::open(powercap_root).map(boxed);
+    let counts = |name: &str, source: Result<Box<dyn Source>, SourceError>| {
+        let mut source = source?;
+        match probe(&mut *source) {
+            Ok(()) => Ok(source),
+            Err(reason) => Err(SourceError::Dead { name: name.to_owned(), reason }),
+        }
+    };
+    let named = match wanted {
+        Wanted::None => return Ok(Err("not asked for (--energy none)".to_owned())),
+        // Somebody who names a tree wants that one.
+        Wanted::Auto if powercap_root.is_some() => counts("powercap", powercap()),
+        Wanted::Auto => {
+            let mut reasons = Vec::new();
+            // What counts the processor alone comes before what counts the machine.
+            type Open = fn() -> Result<Box<dyn Source>, SourceError>;
+            let candidates: [(&str, Open); 4] = [
+                ("powercap", || Powercap::open(None).map(boxed)),
+                ("perf", || Perf::open().map(boxed)),
+                ("hwmon", || Files::hwmon(Path::new(HWMON)).map(boxed)),
+                ("battery", || Files::battery(Path::new(SUPPLIES)).map(boxed)),
+            ];
+            for (name, open) in candidates {
+                match counts(name, open()) {
+                    Ok(source) => return Ok(Ok(source)),
+                    Err(SourceError::Dead { reason, .. }) => {
+                        reasons.push(format!("{name} does not count ({reason})"));
+                    }
+                    Err(_) => {}
+                }
+            }
+            if reasons.is_empty() {
+                reasons.push("this machine shows none".to_owned());
+            }
+            return Ok(Err(reasons.join("; ")));
+        }
+        Wanted::Powercap => counts("powercap", powercap()),
+        Wanted::Perf => counts("perf", Perf::open().map(boxed)),
+        Wanted::Hwmon => counts("hwmon", Files::hwmon(Path::new(HWMON)).map(boxed)),
+        Wanted::Battery => counts("battery", Files::battery(Path::new(SUPPLIES)).map(boxed)),
+        Wanted::Model(watts) => Ok(boxed(Model::new(*watts))),
+        Wanted::Replay(path) => Replay::open(path).map(boxed),
+    };
+    named.map(Ok)
+}
+
+fn boxed<S: Source + 'static>(source: S) -> Box<dyn Source> {
+    Box::new(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::energy::Quality;
+
+    fn tree() -> tempfile::TempDir {
+        let tree = tempfile::tempdir().unwrap();
+        let zone = tree.path().join("intel-rapl:0");
+        fs::create_dir(&zone).unwrap();
+        fs::write(zone.join("name"), "package-0\n").unwrap();
+        fs::write(zone.join("energy_uj"), "1000\n").unwrap();
+        tree
+    }
+
+    #[test]
+    fn a_counter_that_stands_still_is_refused() {
+        let tree = tree();
+        for wanted in [Wanted::Powercap, Wanted::Auto] {
+            let error = choose(&wanted, Some(tree.path())).err().expect("refused").to_string();
+            assert!(error.contains("does not count: package-0 stayed at 1000 µJ"), "{error}");
+        }
+    }
+
+    #[test]
+    fn one_that_counts_is_taken() {
+        let tree = tree();
+        let counter = tree.path().join("intel-rapl:0/energy_uj");
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in 1u64.. {
+                    fs::write(&counter, format!("{}\n", 1_000 + n * 50_000)).unwrap();
+                    std::thread::sleep(Duration::from_millis(5));
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            });
+            let chosen = choose(&Wanted::Powercap, Some(tree.path()));
+            stop.store(true, Ordering::Relaxed);
+            assert_eq!(chosen.unwrap().unwrap().quality(), Quality::Simulated);
+        });
+    }
+
+    #[test]
+    fn none_is_none() {
+        assert!(choose(&Wanted::None, None).unwrap().is_err());
+        let model = choose(&Wanted::Model(3.0), None).unwrap().unwrap();
+        assert_eq!(model.quality(), Quality::Estimated);
+    }
+}
