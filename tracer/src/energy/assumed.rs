@@ -68,9 +68,8 @@ impl Replay {
     /// # Errors
     /// If it can't be read, or a line is none.
     pub fn open(path: &Path) -> Result<Self, SourceError> {
-        let absent = |reason: String| {
-            SourceError::absent(&format!("replay:{}", path.display()), reason)
-        };
+        let absent =
+            |reason: String| SourceError::absent(&format!("replay:{}", path.display()), reason);
         let text = std::fs::read_to_string(path).map_err(|error| absent(error.to_string()))?;
         let (mut names, mut readings): (Vec<String>, Vec<Vec<(u64, u64)>>) = Default::default();
         for (n, line) in text.lines().enumerate() {
@@ -143,13 +142,16 @@ mod tests {
     fn a_file_is_played_from_the_first_reading_on() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("r");
-        std::fs::write(&path, "# made\n0 package-0 10\n5 package-0/core 1\n10 package-0 20\n").unwrap();
+        std::fs::write(&path, "# made\n0 package-0 10\n5 package-0/core 1\n10 package-0 20\n")
+            .unwrap();
         let mut replay = Replay::open(&path).unwrap();
         assert!(replay.domains()[0].split && !replay.domains()[1].split);
         for (at, package) in [(100, 10), (109, 10), (110, 20), (1_000, 20)] {
             assert_eq!(replay.read(Monotonic(at))[0], Raw::Value(package), "{at}");
         }
-        for (text, words) in [("x", "line 1"), ("", "no readings"), ("2 a 1\n1 a 1", "back in time")] {
+        for (text, words) in
+            [("x", "line 1"), ("", "no readings"), ("2 a 1\n1 a 1", "back in time")]
+        {
             std::fs::write(&path, text).unwrap();
             let error = Replay::open(&path).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");

@@ -23,7 +23,9 @@ pub enum Raw {
 }
 
 /// How far a window's energy is known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Known {
     /// From two readings.
@@ -132,7 +134,8 @@ mod tests {
     }
 
     fn feed(tracker: &mut Tracker, readings: &[(u64, Raw)]) -> Vec<(u64, Known)> {
-        let each = readings.iter().map(|&(ms, raw)| tracker.advance(Monotonic(ms * 1_000_000), raw));
+        let each =
+            readings.iter().map(|&(ms, raw)| tracker.advance(Monotonic(ms * 1_000_000), raw));
         each.map(|(energy, known)| (energy.0, known)).collect()
     }
 
@@ -150,10 +153,7 @@ mod tests {
         let readings =
             [(0, Raw::Value(5_000_000)), (100, Raw::Value(1_000)), (200, Raw::Value(2_001_000))];
         let all = feed(&mut tracker, &readings);
-        assert_eq!(
-            all,
-            [(0, Known::Measured), (0, Known::Reset), (2_000_000, Known::Measured)]
-        );
+        assert_eq!(all, [(0, Known::Measured), (0, Known::Reset), (2_000_000, Known::Measured)]);
         let mut endless = self::tracker(None);
         let all = feed(&mut endless, &[(0, Raw::Value(5_000)), (100, Raw::Value(10))]);
         assert_eq!(all[1], (0, Known::Reset));

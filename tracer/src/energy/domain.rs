@@ -156,7 +156,10 @@ mod tests {
         let die = Domain::of_zone("package-1-die-2", None);
         assert_eq!((die.part, die.package, die.die), (Part::Package, Some(1), Some(2)));
         let core = Domain::of_zone("core", Some("package-1"));
-        assert_eq!((core.part, core.package, core.name.as_str()), (Part::Core, Some(1), "package-1/core"));
+        assert_eq!(
+            (core.part, core.package, core.name.as_str()),
+            (Part::Core, Some(1), "package-1/core")
+        );
         assert_eq!(Domain::of_zone("psys", None).part, Part::Psys);
         assert_eq!(Domain::of_zone("package-x", None).part, Part::Machine);
     }

@@ -46,14 +46,21 @@ impl Files {
                 };
                 let Ok(opened) = File::open(&path) else { continue };
                 let stem = file.split('_').next().unwrap_or(file);
-                let label = text(&chip.join(format!("{stem}_label"))).unwrap_or_else(|| stem.to_owned());
+                let label =
+                    text(&chip.join(format!("{stem}_label"))).unwrap_or_else(|| stem.to_owned());
                 into.0.push(machine(&format!("{chip_name}/{label}"), meter));
                 into.1.push(opened);
             }
         }
         let (domains, files) = if energy.0.is_empty() { power } else { energy };
         let what = format!("hwmon ({})", root.display());
-        Self::new(what, "hwmon", domains, files, format!("{} has no energy or power", root.display()))
+        Self::new(
+            what,
+            "hwmon",
+            domains,
+            files,
+            format!("{} has no energy or power", root.display()),
+        )
     }
 
     /// Batteries that are discharging: on mains what they say is not what the machine uses.

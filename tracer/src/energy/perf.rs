@@ -121,7 +121,8 @@ fn events(dir: &Path) -> Vec<Described> {
 fn describe(path: &Path) -> Option<Described> {
     let file = path.file_name()?.to_str()?;
     let name = file.strip_prefix("energy-").filter(|name| !name.contains('.'))?;
-    let text = |suffix: &str| fs::read_to_string(path.with_file_name(format!("{file}{suffix}"))).ok();
+    let text =
+        |suffix: &str| fs::read_to_string(path.with_file_name(format!("{file}{suffix}"))).ok();
     let config = text("")?;
     let config = config.trim().strip_prefix("event=0x")?;
     let joules: f64 = text(".scale")?.trim().parse().ok()?;
@@ -200,7 +201,10 @@ mod tests {
         }
         write("energy-odd", "event=0x09\n");
         let all = events(dir.path());
-        assert_eq!(all.iter().map(|e| (e.name.as_str(), e.config)).collect::<Vec<_>>(), [("pkg", 2), ("ram", 3)]);
+        assert_eq!(
+            all.iter().map(|e| (e.name.as_str(), e.config)).collect::<Vec<_>>(),
+            [("pkg", 2), ("ram", 3)]
+        );
         // 2^32 counts are a joule.
         assert!((all[0].scale * 4_294_967_296.0 - 1e6).abs() < 1e-3);
         assert_eq!(domain(&all[0], Some(1)).name, "package-1");

@@ -90,7 +90,8 @@ fn zone(dir: &Path) -> Result<Option<Zone>, String> {
         Err(error) => return Err(format!("{}: {error}", counter.display())),
     };
     // `intel-rapl:1:0` lies in `intel-rapl:1`.
-    let outer = number.split_once(':').map(|(outer, _)| dir.with_file_name(format!("{kind}:{outer}")));
+    let outer =
+        number.split_once(':').map(|(outer, _)| dir.with_file_name(format!("{kind}:{outer}")));
     let inside = outer.and_then(|outer| fs::read_to_string(outer.join("name")).ok());
     let mut domain = Domain::of_zone(name.trim(), inside.as_deref().map(str::trim));
     let range_uj = fs::read_to_string(dir.join("max_energy_range_uj"))

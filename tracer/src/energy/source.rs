@@ -57,7 +57,9 @@ pub enum SourceError {
         reason: String,
     },
     /// The words make no sense.
-    #[error("--energy {text}: give auto, powercap, perf, hwmon, battery, model:WATTS, replay:FILE or none")]
+    #[error(
+        "--energy {text}: give auto, powercap, perf, hwmon, battery, model:WATTS, replay:FILE or none"
+    )]
     Unknown {
         /// What was given.
         text: String,

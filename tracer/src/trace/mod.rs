@@ -6,6 +6,7 @@
 
 pub mod chunk;
 pub mod contents;
+pub mod energy;
 pub mod format;
 mod keep;
 mod parts;
