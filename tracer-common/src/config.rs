@@ -58,6 +58,8 @@ pub struct TaskOffsets {
     pub pid_numbers: u32,
     /// `level` in `struct pid`.
     pub pid_level: u32,
+    /// `flags`.
+    pub flags: u32,
 }
 
 plain_data!(InterpreterConfig = 120);

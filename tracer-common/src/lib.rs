@@ -7,6 +7,7 @@
 
 pub mod config;
 pub mod counter;
+pub mod energy;
 pub mod event;
 pub mod process;
 pub mod sample;

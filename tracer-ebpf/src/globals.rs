@@ -48,6 +48,12 @@ globals! {
     pid_numbers, PID_NUMBERS: u32 = 0;
     /// Offset of `level` in `struct pid`.
     pid_level, PID_LEVEL: u32 = 0;
+    /// 1 if there is an energy counter: samples are counted by thread as well.
+    energy_samples, ENERGY_ON: u32 = 0;
+    /// lockwatt's own process, as the host numbers it.
+    own_tgid, OWN_TGID: u32 = 0;
+    /// Offset of `flags` in `struct task_struct`.
+    task_flags, TASK_FLAGS: u32 = 0;
     /// Offset of `se.sum_exec_runtime` in `struct task_struct`.
     task_exec, TASK_EXEC: u32 = 0;
 }

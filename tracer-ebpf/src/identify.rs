@@ -90,6 +90,36 @@ pub(crate) fn is_futex(syscall: u64) -> bool {
     matches!(syscall, SYS_FUTEX | SYS_FUTEX_WAIT | SYS_FUTEX_WAITV)
 }
 
+/// True for the system calls that wait or wake.
+#[inline(always)]
+pub(crate) fn is_futex_call(syscall: u64) -> bool {
+    is_futex(syscall) || syscall == crate::registers::SYS_FUTEX_WAKE
+}
+
+/// The lock that the current thread's futex call is for, as far as its word says: the GIL, or what is
+/// parked on, which stands before the semaphore on a waiter's stack. 0 if it does not say.
+#[inline(always)]
+pub(crate) fn lock_of_call(registers: Registers) -> u64 {
+    let uaddr = registers.argument::<0>();
+    let Some(interpreter) = process::interpreter() else { return 0 };
+    for i in 0..MAX_GILS {
+        if i as u32 >= interpreter.gil_count {
+            break;
+        }
+        let offset = uaddr.wrapping_sub(interpreter.gils[i]);
+        if offset >= u64::from(interpreter.gil_cond) && offset < u64::from(interpreter.gil_end) {
+            return interpreter.gils[i];
+        }
+    }
+    if interpreter.parking_lot == 0 {
+        return 0;
+    }
+    let Some(lock) = word(uaddr.wrapping_sub(8)) else { return 0 };
+    // A waker's word lies on another thread's stack, or is no semaphore at all.
+    let own = uaddr.wrapping_sub(registers.sp()) < STACK_WINDOW;
+    if own || crate::mutex::lw_is_mutex(lock) != 0 { lock } else { 0 }
+}
+
 /// True if `waker` is in a system call that wakes waiters of `uaddr`.
 #[inline(always)]
 pub(crate) fn wakes(waker: Registers, uaddr: u64) -> bool {

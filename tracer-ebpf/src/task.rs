@@ -5,8 +5,8 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 
 use crate::globals::{
-    namespace_level, pid_level, pid_numbers, task_exec, task_pid, task_state, task_tgid,
-    task_thread_pid,
+    namespace_level, pid_level, pid_numbers, task_exec, task_flags, task_pid, task_state,
+    task_tgid, task_thread_pid,
 };
 use crate::process;
 
@@ -32,6 +32,12 @@ impl Task {
     #[inline(always)]
     pub(crate) fn state(self) -> u32 {
         self.field(task_state())
+    }
+
+    /// `PF_*` flags.
+    #[inline(always)]
+    pub(crate) fn flags(self) -> u32 {
+        self.field(task_flags())
     }
 
     /// Nanoseconds on a CPU so far. Up to date for both tasks of a `sched_switch`: picking the

@@ -299,6 +299,7 @@ fn long_runs_of_yields_survive_and_are_shown_apart() {
             Visited::Lock(_) => panic!("a lock after waits"),
             Visited::Wait(_) => waits += 1,
             Visited::Yields(run) => runs.push(*run),
+            Visited::EnergySource(_) | Visited::Energy(_) => {}
         })
         .unwrap();
     assert_eq!((waits, locks), (written.waits.len(), written.locks.len()));

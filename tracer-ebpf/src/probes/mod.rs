@@ -1,5 +1,6 @@
 //! The programs, by what they hook.
 
+mod energy;
 mod lifecycle;
 mod sample;
 mod sched;

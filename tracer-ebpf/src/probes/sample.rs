@@ -12,13 +12,15 @@
 use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
 use aya_ebpf::macros::perf_event;
 use aya_ebpf::programs::PerfEventContext;
+use tracer_common::energy::{ANYTHING, IN_FUTEX, SPINNING};
 use tracer_common::sample::SPIN_CODE_SLOTS;
 use tracer_common::thread::SPIN_REGISTERS;
 use tracer_common::{DropReason, LockSamples};
 
+use super::energy;
 use crate::counters::lost;
-use crate::globals::target_tgid;
-use crate::identify::object_type;
+use crate::globals::{energy_samples, target_tgid};
+use crate::identify::{self, object_type};
 use crate::maps::{SAMPLED, SAMPLES, SPIN_SITES};
 use crate::mutex::{lw_is_mutex, register_at};
 use crate::process;
@@ -68,6 +70,9 @@ fn sample() {
     } else {
         Hit::Other
     };
+    if energy_samples() != 0 {
+        by_thread(current.pid(), registers, &hit);
+    }
     match hit {
         Hit::Other => {}
         Hit::Ambiguous => totals.ambiguous += 1,
@@ -75,6 +80,22 @@ fn sample() {
             totals.spinning += 1;
             if !add(lock) {
                 totals.lost += 1;
+            }
+        }
+    }
+}
+
+/// The same by thread, and what it does in futex calls: all that is waiting on the CPU.
+#[inline(always)]
+fn by_thread(tid: u32, registers: Registers, hit: &Hit) {
+    energy::sampled(tid, ANYTHING, 0);
+    match hit {
+        Hit::Spinning(lock) => energy::sampled(tid, SPINNING, process::tag(*lock)),
+        Hit::Ambiguous => energy::sampled(tid, SPINNING, 0),
+        Hit::Other => {
+            if identify::is_futex_call(registers.syscall()) {
+                let lock = identify::lock_of_call(registers);
+                energy::sampled(tid, IN_FUTEX, if lock == 0 { 0 } else { process::tag(lock) });
             }
         }
     }

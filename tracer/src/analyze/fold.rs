@@ -8,12 +8,13 @@ use std::thread::{self, ScopedJoinHandle};
 use crossbeam_channel::bounded;
 use tracer_common::Shape;
 
+use super::energy::EnergyFold;
 use super::graph::{self, ChainGraph, Facts, FollowedChains, MAX_BLOCKED};
 use super::pauses::PauseFold;
 use super::processes::Homes;
 use super::quantile::Quantiles;
 use super::sampling::Sampling;
-use super::shard::{Batch, Finished, SHARDS, Shard, Split};
+use super::shard::{Batch, EnergyPiece, Finished, SHARDS, Shard, Split};
 use super::sides::{Crowded, OtherSide, SideSums, Want};
 use super::sites::{holders, waiters};
 use super::stacks::StackTable;
@@ -96,6 +97,7 @@ struct Ended {
     /// The wait under way at the end, of each thread that had one.
     blocked: BTreeMap<ThreadIndex, Wait>,
     pauses: PauseFold,
+    energy: EnergyFold,
 }
 
 impl Ended {
@@ -106,6 +108,12 @@ impl Ended {
             let room = self.blocked.len() < MAX_BLOCKED || self.blocked.contains_key(&wait.thread);
             if room {
                 self.blocked.insert(wait.thread, *wait);
+            }
+        }
+        for piece in &split.energy {
+            match piece {
+                EnergyPiece::Source(source) => self.energy.source(source),
+                EnergyPiece::Interval(interval) => self.energy.interval(interval),
             }
         }
         split.locks.iter().for_each(|lock| self.pauses.lock(lock));
@@ -349,6 +357,7 @@ impl Folded {
             homes,
             graph,
             pauses: self.ended.pauses.finish(),
+            energy: self.ended.energy.finish(),
             stacks,
             cells,
             waiting: sides.waiting,

@@ -10,6 +10,7 @@ use foldhash::fast::RandomState;
 use super::graph::{LockQueue, QueueRoom};
 use super::quantile::Quantiles;
 use super::sides::{OtherSide, SideRoom, SideSums, Want};
+use crate::trace::energy::{EnergyInterval, EnergySource};
 use crate::trace::records::{LockRecord, Wait, YieldRun};
 use crate::trace::{Part, Visited};
 use crate::units::{LockIndex, Monotonic};
@@ -188,6 +189,15 @@ pub(super) struct Split {
     pub(super) first: Option<Monotonic>,
     /// Those that were not over when the recording was.
     pub(super) unfinished: Vec<Wait>,
+    /// Energy, in the order of the file.
+    pub(super) energy: Vec<EnergyPiece>,
+}
+
+/// What a trace says of energy.
+#[derive(Debug)]
+pub(super) enum EnergyPiece {
+    Source(Box<EnergySource>),
+    Interval(EnergyInterval),
 }
 
 /// The shard of a lock.
@@ -233,6 +243,14 @@ impl Part for Split {
             }
             Visited::Lock(lock) => {
                 self.locks.push(lock.clone());
+                return;
+            }
+            Visited::EnergySource(source) => {
+                self.energy.push(EnergyPiece::Source(Box::new(source.clone())));
+                return;
+            }
+            Visited::Energy(interval) => {
+                self.energy.push(EnergyPiece::Interval(interval.clone()));
                 return;
             }
         };

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use tracer_common::NoStack;
 
+use super::energy::EnergySummary;
 use super::graph::{Graph, LockHolds};
 use super::pauses::Pauses;
 use super::processes::{Homes, ProcessSummary};
@@ -54,6 +55,8 @@ pub struct Summary {
     pub graph: Graph,
     /// Who stopped the world, and who was late to stop.
     pub pauses: Pauses,
+    /// The energy, and where the CPUs' time went; none: the recording had no energy windows.
+    pub energy: Option<EnergySummary>,
     /// The stacks that they name.
     pub stacks: StackTable,
     /// Yields tied to a lock, by lock and the stack that made them. Only those with a record belong to

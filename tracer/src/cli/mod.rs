@@ -1,7 +1,9 @@
 //! The command line: one file per command.
 
+mod calibrate;
 mod doctor;
 mod duration;
+mod energy;
 mod flamegraph;
 mod record;
 mod report;
@@ -49,6 +51,8 @@ enum Command {
     Report(report::Args),
     /// Draw a flame graph of the waits, from a trace file
     Flamegraph(flamegraph::Args),
+    /// Measure what the idle machine uses, for `record --idle calibrated`
+    Calibrate(calibrate::Args),
     /// Show what this kernel and this user allow, and which hooks would be used
     Doctor(doctor::Args),
 }
@@ -72,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Record(args) => return record::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Flamegraph(args) => flamegraph::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
     match outcome {

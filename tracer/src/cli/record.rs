@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::duration::{parse, parse_with_unit};
+use super::energy::{EnergyArgs, Ready};
 use crate::cpython::{Detected, Namer, detect};
 use crate::fault::{self, Fault};
 use crate::kernel::{self, Privileges};
@@ -79,6 +80,9 @@ pub(super) struct Args {
     #[arg(long)]
     self_stats: bool,
 
+    #[command(flatten)]
+    energy: EnergyArgs,
+
     /// No live line and no summary
     #[arg(short, long)]
     quiet: bool,
@@ -100,6 +104,7 @@ EXAMPLES
   lockwatt record --follow -p 4242               a pre-fork server's master with its workers
   lockwatt record --follow -- python3 pool.py    a command and all that it forks
   lockwatt record -p 4242 -p 4243                two processes in one trace
+  lockwatt record --energy powercap -p 4242      with joules, or not at all
   lockwatt record -p 4242 -o - | ssh host 'cat > t.lockwatt'";
 
 fn buffer_kib(text: &str) -> Result<u32, String> {
@@ -150,6 +155,7 @@ fn several(args: &Args) -> bool {
 fn record_processes(args: &Args, pid: Pid, others: &[u32]) -> Result<()> {
     let process = Process::open(pid)?;
     Privileges::read()?.check()?;
+    let energy = args.energy.prepare()?;
     let mut meta = new_meta(args, pid);
     let mut namer = Namer::new(pid);
     describe(&process, &mut meta.target);
@@ -190,7 +196,7 @@ fn record_processes(args: &Args, pid: Pid, others: &[u32]) -> Result<()> {
     let path = output.path.clone();
     let stop = StopWhen { after: args.duration, own_child: false, quiet: args.quiet };
     let targets = Targets { namer, came: Came::Attached, others };
-    let finished = record(args, meta, targets, output, stop, || Ok(()))?;
+    let finished = record(args, meta, targets, energy, output, stop, || Ok(()))?;
     summarize(args, path.as_deref(), &finished);
     Ok(())
 }
@@ -223,6 +229,7 @@ struct Targets {
 
 fn record_command(args: &Args) -> Result<ExitCode> {
     Privileges::read()?.check()?;
+    let energy = args.energy.prepare()?;
     let Launched { mut child, gate } =
         Launched::start(&args.command).context("cannot start a process")?;
     let pid = Pid(child.id());
@@ -233,7 +240,7 @@ fn record_command(args: &Args) -> Result<ExitCode> {
         let stop = StopWhen { after: args.duration, own_child: true, quiet: args.quiet };
         let open = || gate.open().context("the command was gone before it began");
         let targets = Targets { namer: Namer::new(pid), came: Came::Started, others: Vec::new() };
-        let finished = record(args, meta, targets, output, stop, open)?;
+        let finished = record(args, meta, targets, energy, output, stop, open)?;
         anyhow::Ok((path, finished))
     })();
     // Whatever became of the recording, the command is left to run to its end.
@@ -263,6 +270,7 @@ fn record(
     args: &Args,
     mut meta: Meta,
     targets: Targets,
+    energy: Ready,
     output: Output,
     stop: StopWhen,
     ready: impl FnOnce() -> Result<()>,
@@ -274,6 +282,7 @@ fn record(
     settings.uprobes = Groups::new(&args.uprobes);
     settings.sample_hz = args.sample_hz;
     settings.ring_bytes = args.buffer * 1024;
+    settings.energy = energy.source.is_some();
     if !args.uprobes.is_empty() {
         match measure() {
             Ok(cost) => meta.uprobe_cost = Some(cost),
@@ -298,6 +307,9 @@ fn record(
     let path = output.path.as_deref().map_or("-".to_owned(), |path| path.display().to_string());
     let mut session = Session::begin(attached, namer, meta, output.file)
         .with_context(|| format!("{path}: cannot begin the trace"))?;
+    session
+        .begin_energy(energy.source, &energy.record)
+        .with_context(|| format!("{path}: cannot record energy"))?;
     if args.self_stats
         && let Err(why) = session.count_run_time()
     {

@@ -2,7 +2,9 @@
 //!
 //! How joules are split over tasks and locks is in [`crate::analyze::energy`].
 
+pub mod assemble;
 pub mod assumed;
+pub mod calibration;
 pub mod choose;
 pub mod counter;
 pub mod domain;
@@ -14,6 +16,7 @@ pub mod source;
 pub mod topology;
 pub mod units;
 
+pub use calibration::Calibration;
 pub use choose::{Chosen, choose};
 pub use counter::{Known, Raw, Tracker};
 pub use domain::{Domain, Meter, Part};

@@ -56,6 +56,7 @@ pub fn task_offsets() -> Result<TaskOffsets, BtfError> {
         thread_pid: task("thread_pid")?,
         pid_numbers: member("pid", "numbers")?,
         pid_level: member("pid", "level")?,
+        flags: task("flags")?,
     })
 }
 

@@ -43,6 +43,8 @@ pub struct Settings {
     pub sample_hz: u32,
     /// Per CPU, stacks of short waits, and of yields, are walked this far apart on average.
     pub short_walk_every: Ns,
+    /// Room for where the CPUs' time goes: there is an energy counter.
+    pub energy: bool,
 }
 
 /// Default size of the ring buffer: some 80,000 waits.
@@ -73,6 +75,7 @@ impl Settings {
             uprobes: Groups::default(),
             sample_hz: 0,
             short_walk_every: SHORT_WALK_EVERY,
+            energy: false,
             without: None,
         }
     }
@@ -155,7 +158,15 @@ pub(super) fn create(settings: &Settings, offsets: TaskOffsets) -> Result<Ebpf, 
     } else {
         (settings.target.0, 1, MAX_SITES)
     };
-    EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    let (energy, own) = (u32::from(settings.energy), std::process::id());
+    if settings.energy {
+        super::energy::make_room(&mut loader, settings.max_threads);
+    }
+    loader
+        .override_global("ENERGY_ON", &energy, true)
+        .override_global("OWN_TGID", &own, true)
+        .override_global("TASK_FLAGS", &offsets.flags, true)
         .override_global("TARGET_TGID", &target, true)
         .override_global("FOLLOW_FORKS", &u32::from(settings.follow), true)
         .override_global("MIN_WAIT_NS", &settings.min_wait.0, true)

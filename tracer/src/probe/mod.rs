@@ -1,5 +1,6 @@
 //! The kernel programs: which there are, which of them this kernel takes, and their maps.
 
+pub mod energy;
 mod load;
 mod maps;
 mod plan;

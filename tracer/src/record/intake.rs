@@ -567,13 +567,20 @@ impl Intake {
         Ok(())
     }
 
-    fn sampled_lock(
+    pub(super) fn sampled_lock(
         &mut self,
         lock: Address,
         seen: LockSamplesSeen,
     ) -> Result<LockIndex, WriteError> {
         let (place, memory) = self.processes.of_tagged(lock.0).unwrap_or((usize::MAX, 0));
         self.lock_of_spin(place, memory, lock.0, seen.object_type, None)
+    }
+
+    /// The latest lock that was seen at an address that the kernel side marked.
+    pub(super) fn known_lock(&self, lock: Address) -> Option<LockIndex> {
+        let (_, memory) = self.processes.of_tagged(lock.0)?;
+        let address = if self.processes.several { process::untag(lock.0) } else { lock.0 };
+        self.locks.known_in(memory, Address(address))
     }
 
     /// Takes over what there is of memories that are gone since the last call but one, so that the

@@ -159,6 +159,11 @@ impl Locks {
         self.by_address.get(&(0, Address(address))).copied()
     }
 
+    /// The latest lock that was seen at an address of a memory.
+    pub(super) fn known_in(&self, memory: u32, address: Address) -> Option<LockIndex> {
+        self.by_address.get(&(memory, address)).copied()
+    }
+
     /// A lock that was used, of which only address and kind are known: what waits for it, if there
     /// were any, say more.
     pub(super) fn of_use(

@@ -2,12 +2,14 @@
 
 mod attach;
 mod below;
+mod energy;
 mod held;
 mod in_flight;
 mod intake;
 mod kernel_log;
 mod locks;
 mod lookout;
+mod meter;
 mod naming;
 mod natives;
 mod output;

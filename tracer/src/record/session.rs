@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracer_common::{InterpreterConfig, ProcessState, StackConfig};
 
 use super::attach::{Attached, NEXT_NUMBER, introduce, process_state};
+use super::energy::Energy;
 use super::intake::{Intake, Taken};
 use super::kernel_log::KernelLog;
 use super::lookout::Lookout;
@@ -22,10 +23,12 @@ use super::processes::Processes;
 use super::spin_code::spin_code_writer;
 use super::status::StatusLine;
 use crate::cpython::{Detected, Namer, detect, interpreters, verify};
+use crate::energy::Source;
 use crate::kernel::monotonic_now;
 use crate::probe::{Groups, Loaded, Maps, Uprobes};
 use crate::target::{Process, tids};
 use crate::trace::TraceWriter;
+use crate::trace::energy::EnergySource;
 use crate::trace::records::{End, Meta, Target, Totals};
 use crate::units::{Monotonic, Ns, Pid};
 
@@ -86,6 +89,8 @@ pub struct Session {
     searching: Vec<usize>,
     /// A command that we started has ended, and others that it forked have not.
     command_ended: bool,
+    /// The counter that is read, if there is one.
+    energy: Option<Energy>,
 }
 
 impl Session {
@@ -161,6 +166,7 @@ impl Session {
             _statistics: None,
             searching,
             command_ended: false,
+            energy: None,
         })
     }
 
@@ -172,6 +178,24 @@ impl Session {
         let open = aya::sys::enable_stats(aya::sys::Stats::RunTime);
         self._statistics = Some(open.context("the kernel does not count its programs' time")?);
         Ok(())
+    }
+
+    /// Begins to read an energy counter, or notes why there is none.
+    ///
+    /// # Errors
+    /// If the kernel refuses the program that times every CPU, or the trace can't be written.
+    pub fn begin_energy(
+        &mut self,
+        source: Option<Box<dyn Source>>,
+        record: &EnergySource,
+    ) -> Result<()> {
+        if let (Some(source), Some(loaded)) = (source, &mut self.loaded) {
+            let (energy, state) = Energy::start(loaded, source, record)?;
+            self.energy = Some(energy);
+            self.meta.programs.push(state);
+            self.intake.writer.meta(&self.meta)?;
+        }
+        Ok(self.intake.writer.energy_source(record)?)
     }
 
     /// Takes over the processes that were found at the attach; `namer` is the first one's.
@@ -347,12 +371,20 @@ impl Session {
         self.intake.retire(&mut self.maps)?;
         let totals = self.intake.totals(&self.maps, monotonic_now())?;
         self.write_processes()?;
+        self.write_energy()?;
         let threads = self.intake.threads.take_changed();
         self.intake.writer.threads(&threads)?;
         self.write_totals(&totals)?;
         self.intake.writer.flush()?;
         if let Some(log) = &mut self.kernel_log {
             log.drain();
+        }
+        Ok(())
+    }
+
+    fn write_energy(&mut self) -> Result<()> {
+        if let Some(energy) = &mut self.energy {
+            energy.write(&mut self.intake, &self.maps)?;
         }
         Ok(())
     }
@@ -599,6 +631,9 @@ impl Session {
             alive.extend(traced.into_iter().flat_map(|t| tids(t.pid).unwrap_or_default()));
         }
         self.look_at_programs();
+        if let Some(energy) = &mut self.energy {
+            energy.stop();
+        }
         self.drop_programs();
         let end = monotonic_now();
         if let Some(mut ring) = self.ring.take() {
@@ -615,6 +650,7 @@ impl Session {
         self.intake.write_held()?;
         let totals = self.intake.totals(&self.maps, end)?;
         self.write_processes()?;
+        self.write_energy()?;
         let threads = self.intake.threads.take_changed();
         self.intake.writer.threads(&threads)?;
         self.intake.writer.totals(&totals)?;
@@ -637,6 +673,9 @@ impl Session {
 
     /// After a failed write: detaches, and leaves a file with everything that still fits.
     fn salvage(&mut self) {
+        if let Some(energy) = &mut self.energy {
+            energy.stop();
+        }
         self.drop_programs();
         let end = End { at: monotonic_now(), reason: "write_failed".to_owned() };
         // The first failure is the one to report, and the file is readable either way.

@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 use zstd::bulk::Decompressor;
 
+use super::energy::{EnergyInterval, EnergySource};
 use super::format::{Capped, ChunkHeader, ChunkKind, IndexEntry, MAX_INDEX, MAX_STACK_FRAMES};
 use super::processes::{LockProcess, ProcessRecord};
 use super::records::{
@@ -34,6 +35,10 @@ pub enum Chunk {
     Processes(Vec<ProcessRecord>),
     /// Processes of locks.
     LockProcesses(Vec<LockProcess>),
+    /// Where energy comes from.
+    EnergySource(Box<EnergySource>),
+    /// Energy windows.
+    Energy(Vec<EnergyInterval>),
     /// Replaces earlier totals.
     Totals(Box<Totals>),
     /// The recording was ended in order.
@@ -74,6 +79,8 @@ pub(super) fn decode(header: &ChunkHeader, stored: &[u8]) -> Result<Decoded, Str
         ChunkKind::Held => Chunk::Held(json::<Capped<_>>(&raw)?.0),
         ChunkKind::Processes => Chunk::Processes(json::<Capped<_>>(&raw)?.0),
         ChunkKind::LockProcesses => Chunk::LockProcesses(postcard_value::<Capped<_>>(&raw)?.0),
+        ChunkKind::EnergySource => Chunk::EnergySource(json(&raw)?),
+        ChunkKind::Energy => Chunk::Energy(postcard_value::<Capped<_>>(&raw)?.0),
         ChunkKind::Totals => Chunk::Totals(json(&raw)?),
         ChunkKind::End => Chunk::End(json(&raw)?),
         ChunkKind::Index => {

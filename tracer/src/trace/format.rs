@@ -55,6 +55,10 @@ pub enum ChunkKind {
     Processes = 12,
     /// postcard list of [`LockProcess`](super::processes::LockProcess).
     LockProcesses = 13,
+    /// JSON [`EnergySource`](super::energy::EnergySource).
+    EnergySource = 14,
+    /// postcard list of [`EnergyInterval`](super::energy::EnergyInterval).
+    Energy = 15,
 }
 
 impl ChunkKind {
@@ -75,6 +79,8 @@ impl ChunkKind {
             11 => Self::Yields,
             12 => Self::Processes,
             13 => Self::LockProcesses,
+            14 => Self::EnergySource,
+            15 => Self::Energy,
             _ => return None,
         })
     }
@@ -96,6 +102,8 @@ impl ChunkKind {
             Self::Yields => "yields",
             Self::Processes => "processes",
             Self::LockProcesses => "processes of locks",
+            Self::EnergySource => "energy source",
+            Self::Energy => "energy",
         }
     }
 }

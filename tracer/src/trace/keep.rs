@@ -79,6 +79,14 @@ impl Keeper {
             }
             Chunk::Processes(all) => all.into_iter().for_each(|one| self.process(one)),
             Chunk::LockProcesses(all) => all.into_iter().for_each(|one| self.lock_process(one)),
+            Chunk::EnergySource(source) => visit(Visited::EnergySource(&source)),
+            Chunk::Energy(intervals) => {
+                for interval in &intervals {
+                    let end = interval.windows.last().map(|window| window.end);
+                    trace.last_seen = trace.last_seen.max(end.unwrap_or_default());
+                    visit(Visited::Energy(interval));
+                }
+            }
             Chunk::Totals(totals) => {
                 trace.last_seen = trace.last_seen.max(totals.at);
                 trace.totals = *totals;

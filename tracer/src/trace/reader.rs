@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::chunk::{Chunk, Decoded, decode};
 use super::contents::{Condition, Trace};
+use super::energy::{EnergyInterval, EnergySource};
 use super::format::{ChunkHeader, ChunkKind, HEADER_LEN, MAGIC, VERSION, file_version};
 use super::keep::Keeper;
 use super::records::{LockRecord, Wait, YieldRun};
@@ -75,7 +76,7 @@ pub(super) struct Stored {
 }
 
 /// What is shown while a trace is read: locks, and what is not kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Visited<'a> {
     /// A lock that later waits name.
     Lock(&'a LockRecord),
@@ -83,6 +84,10 @@ pub enum Visited<'a> {
     Wait(&'a Wait),
     /// A long run of yields.
     Yields(&'a YieldRun),
+    /// Where energy comes from.
+    EnergySource(&'a EnergySource),
+    /// Energy windows.
+    Energy(&'a EnergyInterval),
 }
 
 /// Reads a trace chunk by chunk.

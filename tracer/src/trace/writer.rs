@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use tracer_common::WalkEnd;
 
+use super::energy::{EnergyInterval, EnergySource};
 use super::format::{
     ChunkHeader, ChunkKind, HEADER_LEN, IndexEntry, MAX_INDEX, MAX_ITEMS, MAX_RAW,
     MAX_STACK_FRAMES, MAX_STORED, file_header, trailer,
@@ -198,6 +199,24 @@ impl<W: Write> TraceWriter<W> {
     pub fn held(&mut self, held: &[HeldRecord]) -> Result<(), WriteError> {
         self.cut()?;
         self.chunk_split(ChunkKind::Held, held, |part| json(ChunkKind::Held, part))
+    }
+
+    /// Says where energy comes from. To be called before the first [`Self::energy`].
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub fn energy_source(&mut self, source: &EnergySource) -> Result<(), WriteError> {
+        self.chunk(ChunkKind::EnergySource, 1, &json(ChunkKind::EnergySource, source)?)
+    }
+
+    /// Writes energy windows, after everything buffered before them: what they name precedes them.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub fn energy(&mut self, intervals: &[EnergyInterval]) -> Result<(), WriteError> {
+        self.cut()?;
+        let kind = ChunkKind::Energy;
+        self.chunk_split(kind, intervals, |part| postcard_bytes(kind, part))
     }
 
     /// Writes counters, after everything buffered before them. A later one replaces an earlier one.
