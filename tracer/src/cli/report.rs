@@ -11,6 +11,7 @@ use crate::analyze::{Side, Summary, Want, summarize_as};
 use crate::fault::Fault;
 use crate::render::answer::answer;
 use crate::render::deadlocks::deadlocks;
+use crate::render::energy::Carbon;
 use crate::render::text::{By, View, plural};
 use crate::render::{json, text};
 use crate::trace::TraceReader;
@@ -48,6 +49,9 @@ pub(super) struct Args {
     /// Show at most N locks, threads, pairs, sites, chains, convoys and deadlocks each
     #[arg(long, value_name = "N")]
     top: Option<usize>,
+    /// Show grams of CO2e beside joules, at so many per kilowatt-hour
+    #[arg(long, value_name = "G_PER_KWH", value_parser = carbon)]
+    carbon: Option<Carbon>,
     /// How to write it
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -60,6 +64,13 @@ enum Format {
     Text,
     /// For programs: schema 1.
     Json,
+}
+
+fn carbon(text: &str) -> Result<Carbon, String> {
+    match text.parse::<f64>() {
+        Ok(grams) if grams.is_finite() && grams >= 0.0 => Ok(Carbon(grams)),
+        _ => Err("give grams of CO2e per kilowatt-hour, such as 400".to_owned()),
+    }
 }
 
 /// Runs `lockwatt report`.
@@ -82,10 +93,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         ..Want::default()
     };
     let summary = load(&args.file, want)?;
-    let view = View { by: args.by, side: args.side, top: args.top, width: terminal_width() };
+    let view = View {
+        by: args.by,
+        side: args.side,
+        top: args.top,
+        width: terminal_width(),
+        carbon: args.carbon,
+    };
     let text = match args.format {
         Format::Text => text::report(&summary, view),
-        Format::Json => json::text(&json::report(&summary, args.top)),
+        Format::Json => json::text(&json::report_with(&summary, args.top, args.carbon)),
     };
     print(text.as_bytes())
 }

@@ -20,7 +20,12 @@ const EXACT: u128 = 1 << 53;
 pub fn svg(stacks: &Stacks, summary: &Summary, picture: Picture) -> io::Result<Vec<u8>> {
     let Picture { weight, side, idle } = picture;
     let sampled = weight == Weight::Spin && !summary.spin_measured();
-    let marked = if sampled { " (sampled)" } else { "" };
+    let energy = super::energy::present(summary).filter(|_| weight == Weight::Energy);
+    let marked = match energy {
+        Some(energy) => format!(" ({})", energy.attributed()),
+        None if sampled => " (sampled)".to_owned(),
+        None => String::new(),
+    };
     let title = format!("{}{marked}{}: {}", what(weight), by_whom(side), target_words(summary));
     let subtitle = subtitle(summary, idle);
     if stacks.is_empty() {
@@ -84,6 +89,9 @@ fn subtitle(summary: &Summary, idle: bool) -> String {
     ];
     if unclassified.0 > 0 {
         words.push(format!("unclassified {unclassified} in"));
+    }
+    if let Some(energy) = &summary.energy {
+        words.extend(super::energy::missing(energy));
     }
     if c.spins_unattributed > 0 {
         words.push(format!("{} yields of no known lock left out", count(c.spins_unattributed)));

@@ -71,7 +71,7 @@ pub struct Picture {
 /// The trace doesn't have this weight.
 pub fn stacks(summary: &Summary, picture: Picture) -> Result<Stacks, MissingWeight> {
     match picture.weight {
-        Weight::Energy => return Err(MissingWeight::Energy),
+        Weight::Energy => return energy_stacks(summary, picture),
         Weight::Spin if summary.spin(&summary.totals).is_none() => {
             return Err(MissingWeight::Spin);
         }
@@ -158,6 +158,56 @@ pub fn stacks(summary: &Summary, picture: Picture) -> Result<Stacks, MissingWeig
         }
     }
     Ok(out.stacks)
+}
+
+/// Energy of waiting on the CPU. Samples know thread and lock, so that there are no Python frames
+/// between; what each lock's waiters spun at is shared out as their yields are.
+fn energy_stacks(summary: &Summary, picture: Picture) -> Result<Stacks, MissingWeight> {
+    let energy = super::energy::present(summary).ok_or(MissingWeight::Energy)?;
+    let mut out = Stacks::new();
+    let root = format!("[waiting on the CPU, {}]", energy.attributed());
+    let mut paths = Paths::new(summary);
+    for lock in &summary.locks {
+        let amount = energy.locks.get(&lock.lock.index).map_or(0, |amount| amount.energy.0);
+        if amount == 0 || (!picture.idle && lock.lock.class == Class::Idle) {
+            continue;
+        }
+        let frames = lock_frames(&lock.lock);
+        let yields: Vec<_> = summary
+            .yielding
+            .range((lock.lock.index, SideStack::default())..)
+            .take_while(|((index, _), _)| *index == lock.lock.index)
+            .chain(
+                summary
+                    .yielding
+                    .range(..(lock.lock.index, SideStack::default()))
+                    .rev()
+                    .take_while(|((index, _), _)| *index == lock.lock.index),
+            )
+            .filter(|(_, sums)| sums.spins > 0 && picture.side != Side::Holder)
+            .collect();
+        let weights: Vec<u128> = yields.iter().map(|(_, sums)| u128::from(sums.spins)).collect();
+        let parts = crate::analyze::energy::apportion::apportion(amount, &weights);
+        let mut rest = amount;
+        for (((_, stack), _), part) in yields.into_iter().zip(parts) {
+            let mut path = root.clone();
+            if matches!(stack, SideStack::Stack(_)) {
+                paths.root_first(&mut path, *stack);
+            }
+            rest -= part;
+            if part > 0 {
+                *out.entry(path + ";" + &frames).or_default() += part;
+            }
+        }
+        if rest > 0 {
+            *out.entry(format!("{root};{frames}")).or_default() += rest;
+        }
+    }
+    let unknown = energy.waiting_unknown.energy.0;
+    if unknown > 0 {
+        out.insert(format!("{root};[lock not known]"), unknown);
+    }
+    Ok(out)
 }
 
 /// Adds stacks up, and makes the text of those only that come to something.

@@ -8,6 +8,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::energy::{self, Carbon};
 use super::escape::harmful;
 use super::people::People;
 use super::{graph_json, pauses};
@@ -22,6 +23,12 @@ use crate::units::{Monotonic, Ns};
 /// never the sites of a lock: they sum to it.
 #[must_use]
 pub fn report(summary: &Summary, top: Option<usize>) -> Value {
+    report_with(summary, top, None)
+}
+
+/// The same, with grams of CO2e beside joules.
+#[must_use]
+pub fn report_with(summary: &Summary, top: Option<usize>, carbon: Option<Carbon>) -> Value {
     let top = top.unwrap_or(usize::MAX);
     let (meta, target) = (&summary.meta, &summary.meta.target);
     let people = People::new(summary);
@@ -74,7 +81,6 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
                 "shared_by": summary.homes.sharers(lock.lock.index),
                 "p50_ns": lock.durations.at(0.5),
                 "p99_ns": lock.durations.at(0.99),
-                "energy_uj": null,
                 "acquisitions": usage.map(|one| one.acquisitions),
                 "failed_tries": usage.map(|one| one.failed),
                 "releases": usage.map(|one| one.releases),
@@ -90,6 +96,7 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
                 }).collect::<Vec<_>>(),
                 "holds": lock.holds.as_ref().map(|holds| graph_json::holds(summary, &people, holds)),
             })));
+            object.extend(energy::lock_keys(summary, lock));
             Value::Object(object)
         }).collect::<Vec<_>>(),
         "threads": summary.threads.iter().take(top).map(|thread| json!({
@@ -109,7 +116,8 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
             "oncpu_ns": thread.oncpu,
             "futex_switches": thread.futex_switches,
             "yield_switches": thread.yield_switches,
-            "energy_uj": null,
+            "energy_uj": energy::thread_keys(summary, thread.index).0,
+            "energy": energy::thread_keys(summary, thread.index).1,
         })).collect::<Vec<_>>(),
         "processes": summary.processes.iter().take(top).map(|one| process(summary, one))
             .collect::<Vec<_>>(),
@@ -138,7 +146,7 @@ pub fn report(summary: &Summary, top: Option<usize>) -> Value {
         "convoys": graph_json::convoys(summary, &people, top),
         "pauses": pauses::json(summary, &people, top),
         "deadlocks": graph_json::deadlocks(summary, &people, top),
-        "energy": {"source": "none", "quality": "none", "domains": []},
+        "energy": energy::json(summary, carbon),
         "quantile_error": Quantiles::ERROR,
     })
 }

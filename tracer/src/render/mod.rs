@@ -3,6 +3,7 @@
 pub mod answer;
 mod completeness;
 pub mod deadlocks;
+pub mod energy;
 pub mod escape;
 pub mod flamegraph;
 pub mod folded;

@@ -57,11 +57,12 @@ impl Rows {
         let mut out = table.trim_fmt() + "\n";
         if self.cut > 0 {
             let s = if self.cut == 1 { "" } else { "s" };
-            out += &format!(
-                " and {} more {what}{s}, {} together; --top shows more\n",
-                count(self.cut as u64),
-                self.cut_wait
-            );
+            let together = match self.cut_wait {
+                Ns(0) => String::new(), // a table of something else
+                wait => format!(", {wait} together"),
+            };
+            let more = count(self.cut as u64);
+            out += &format!(" and {more} more {what}{s}{together}; --top shows more\n");
         }
         out
     }

@@ -19,11 +19,13 @@ pub(super) fn locks<'a>(
     limits: Limits,
 ) -> String {
     let spin = spin_title(summary);
+    let energy = super::energy::title(summary);
     let header: Vec<_> =
         ["kind", "lock", "waits", "yields", "waited", "blocked", "run queue", "yielded"]
             .into_iter()
             .chain(spin)
             .chain(["p50", "p99", "longest", "share"])
+            .chain(energy)
             .collect();
     let mut table = Rows::new(&header, 2, limits);
     for lock in locks {
@@ -46,6 +48,7 @@ pub(super) fn locks<'a>(
                 lock.sums.max.to_string(),
                 percent(lock.sums.wait(), whole),
             ]);
+            cells.extend(energy.as_ref().map(|_| super::energy::of_lock(summary, lock)));
             cells
         });
     }

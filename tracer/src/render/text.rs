@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::answer::answer;
 use super::completeness::completeness;
 use super::deadlocks::deadlocks;
+use super::energy::{self, Carbon};
 use super::escape;
 use super::rows::Limits;
 use super::{graph, pauses, sites, tables, uprobes};
@@ -50,6 +51,8 @@ pub struct View {
     pub top: Option<usize>,
     /// Columns of the terminal, if it goes to one.
     pub width: Option<u16>,
+    /// Grams of CO2e beside joules.
+    pub carbon: Option<Carbon>,
 }
 
 /// The report as text.
@@ -88,6 +91,10 @@ pub fn report(summary: &Summary, view: View) -> String {
         let title = "Uncontended acquisitions and hold times (uprobes)";
         let limits = if view.by.is_some() { all } else { some };
         section(&mut out, title, &uprobes::section(summary, limits));
+    }
+    if matches!(view.by, None | Some(By::Lock | By::Thread)) && energy::present(summary).is_some() {
+        let limits = if view.by.is_some() { all } else { some };
+        section(&mut out, "Energy", &energy::section(summary, limits, view.carbon));
     }
     section(&mut out, "Completeness", &completeness(summary));
     out
@@ -179,6 +186,7 @@ fn header(summary: &Summary) -> String {
         or_unknown(&meta.kernel),
         meta.cpus
     );
+    out += &energy::head(summary);
     if let Some(because) = &meta.target.unnamed_because {
         let _ = writeln!(out, "locks have no names: {}", escape::name(because));
     }
