@@ -4,6 +4,7 @@
 //! flame graph) is drawn from the same [`Summary`], so that they can't disagree.
 
 mod bounded;
+pub mod compare;
 pub mod energy;
 pub mod fold;
 pub mod graph;

@@ -1,6 +1,7 @@
 //! The command line: one file per command.
 
 mod calibrate;
+mod compare;
 mod doctor;
 mod duration;
 mod energy;
@@ -51,6 +52,8 @@ enum Command {
     Report(report::Args),
     /// Draw a flame graph of the waits, from a trace file
     Flamegraph(flamegraph::Args),
+    /// Run two commands in turns and show what differs: time, energy, contention
+    Compare(compare::Args),
     /// Measure what the idle machine uses, for `record --idle calibrated`
     Calibrate(calibrate::Args),
     /// Show what this kernel and this user allow, and which hooks would be used
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Record(args) => return record::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Flamegraph(args) => flamegraph::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };

@@ -70,6 +70,7 @@ fn boxed<S: Source + 'static>(source: S) -> Box<dyn Source> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::FileExt;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
@@ -98,11 +99,14 @@ mod tests {
     fn one_that_counts_is_taken() {
         let tree = tree();
         let counter = tree.path().join("intel-rapl:0/energy_uj");
+        // At once, so that no reader sees half of it.
+        let file = fs::File::create(&counter).unwrap();
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for n in 1u64.. {
-                    fs::write(&counter, format!("{}\n", 1_000 + n * 50_000)).unwrap();
+                    let value = format!("{:020}\n", 1_000 + n * 50_000);
+                    file.write_at(value.as_bytes(), 0).unwrap();
                     std::thread::sleep(Duration::from_millis(5));
                     if stop.load(Ordering::Relaxed) {
                         break;

@@ -1,6 +1,7 @@
 //! Drawing a [`Summary`](crate::analyze::Summary): for people, for programs, as a picture.
 
 pub mod answer;
+pub mod compare;
 mod completeness;
 pub mod deadlocks;
 pub mod energy;

@@ -1,0 +1,93 @@
+"""Threads that say themselves what they do: for the tests of energy, whose truth must not be lockwatt's.
+
+Each thread has a slot of two 64-bit numbers in a file that others map: nanoseconds of CPU time that it has
+spent waiting for the lock, and of CPU time in all. Of the former the cost of the two clock readings
+around an acquisition is taken off.
+
+--mode lock: the threads, each on a CPU of its own, take one threading.Lock in turns, hold it for a while
+and leave it alone for longer. On a free-threaded build who finds it taken spins, and (nearly) never parks.
+--mode busy: each computes for a part (--duty) of the time and sleeps for the rest.
+"""
+
+import mmap
+import os
+import random
+import threading
+import time
+
+import _common
+
+clock = time.thread_time_ns
+
+
+def cost_of_clock():
+    costs = []
+    lock = threading.Lock()
+    for _ in range(2000):
+        before = clock()
+        lock.acquire()
+        costs.append(clock() - before)
+        lock.release()
+    return sorted(costs)[len(costs) // 2]
+
+
+def fight(stop, slots, place, lock, hold, rest, cpu):
+    os.sched_setaffinity(0, [cpu])
+    dice = random.Random(cpu)
+    rests = [range(dice.randrange(rest // 2, 3 * rest // 2)) for _ in range(500)]
+    held = range(hold)
+    cost = cost_of_clock()
+    waited = 0
+    while not stop.requested:
+        for rounds in rests:
+            before = clock()
+            lock.acquire()
+            after = clock()
+            for _ in held:
+                pass
+            lock.release()
+            waited += max(0, after - before - cost)
+            slots[2 * place] = waited
+            slots[2 * place + 1] = after
+            for _ in rounds:
+                pass
+
+
+def compute(stop, slots, place, duty, cpu):
+    os.sched_setaffinity(0, [cpu])
+    while not stop.requested:
+        begun = time.monotonic()
+        while time.monotonic() - begun < 0.01 * duty:
+            for _ in range(300):
+                pass
+            slots[2 * place + 1] = clock()
+        if duty < 1:
+            time.sleep(0.01 * (1 - duty))
+
+
+def main():
+    parser = _common.parser(__doc__, threads=2)
+    parser.add_argument("--mode", choices=["lock", "busy"], default="lock")
+    parser.add_argument("--share", required=True, metavar="FILE", help="where the slots are")
+    parser.add_argument("--hold", type=int, default=150, metavar="ROUNDS")
+    parser.add_argument("--rest", type=int, default=500, metavar="ROUNDS")
+    parser.add_argument("--duty", type=float, default=1.0, help="part of the time that is computed")
+    parser.add_argument("--first-cpu", type=int, default=0)
+    options = parser.parse_args()
+    with open(options.share, "w+b") as file:
+        file.truncate(4096)
+        slots = memoryview(mmap.mmap(file.fileno(), 4096)).cast("Q")
+    cpus = sorted(os.sched_getaffinity(0))
+    cpu = [cpus[(options.first_cpu + k) % len(cpus)] for k in range(options.threads)]
+    stop = _common.arm(options.seconds)
+    lock = threading.Lock()
+    _common.announce(lock=lock)
+    if options.mode == "lock":
+        work = [(fight, stop, slots, k, lock, options.hold, options.rest, cpu[k]) for k in range(options.threads)]
+    else:
+        work = [(compute, stop, slots, k, options.duty, cpu[k]) for k in range(options.threads)]
+    _common.join(_common.start(work))
+
+
+if __name__ == "__main__":
+    main()

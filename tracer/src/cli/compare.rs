@@ -1,0 +1,151 @@
+//! `lockwatt compare`: two commands in turns, and what differs.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use super::energy::SourceArgs;
+use super::report::{load, print};
+use crate::analyze::Want;
+use crate::analyze::compare::{Comparison, Run};
+use crate::energy::Wanted;
+use crate::fault::Fault;
+use crate::kernel::Privileges;
+use crate::render::{compare, json};
+
+const EXAMPLES: &str = "\
+EXAMPLES
+  sudo lockwatt compare -- python3.14 app.py --- python3.14t app.py      the GIL against none
+  sudo lockwatt compare -n 10 -- python3 before.py --- python3 after.py
+  sudo lockwatt compare --format json -- ./a --- ./b
+
+Both commands are traced, with their children. The order is A B B A A B …, so that a machine that
+warms up is no difference. docs/recipes has the experiment of arXiv 2603.04782 as an example.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// How often each command runs; with one pair there are no intervals
+    #[arg(short = 'n', long, value_name = "RUNS", default_value_t = 5,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+
+    #[command(flatten)]
+    source: SourceArgs,
+
+    /// Show at most N kinds and N locks
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    top: usize,
+
+    /// Keep the traces there
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+
+    /// How to write it
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+
+    /// The two commands, `---` between them
+    #[arg(last = true, required = true, value_name = "CMD_A --- CMD_B")]
+    commands: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A command can't be run or recorded.
+pub(super) fn run(args: &Args) -> Result<()> {
+    let middle = args.commands.iter().position(|word| word == "---");
+    let commands = middle.map(|at| (&args.commands[..at], &args.commands[at + 1..]));
+    let Some((a, b)) = commands.filter(|(a, b)| !a.is_empty() && !b.is_empty()) else {
+        let words = "compare wants two commands: `-- CMD_A --- CMD_B`";
+        return Err(Fault::Usage(words.to_owned()).into());
+    };
+    Privileges::read()?.check()?;
+    let own = Scratch::new(args.keep.as_deref())?;
+    let (mut runs, mut kind, mut why) = ([Vec::new(), Vec::new()], "none", None);
+    for n in 0..args.runs {
+        let order = if n % 2 == 0 { [0, 1] } else { [1, 0] };
+        for which in order {
+            let command = [a, b][which];
+            let name = format!("{}-{}.lockwatt", ["a", "b"][which], n + 1);
+            let trace = own.dir.join(&name);
+            eprintln!("lockwatt: run {} of {}: {}", n + 1, args.runs, ["A", "B"][which]);
+            record(args, command, &trace)?;
+            let summary = load(&trace, Want { graph: false, ..Want::default() })?;
+            if let Some(energy) = &summary.energy {
+                kind = energy.attributed();
+                why.clone_from(&energy.source.none_because);
+            }
+            runs[which].push(Run::of(&summary));
+        }
+    }
+    let comparison = Comparison::of(&runs[0], &runs[1]);
+    let text = match args.format {
+        Format::Text => compare::text(&comparison, kind, why.as_deref(), args.top),
+        Format::Json => json::text(&compare::json(&comparison, kind, why.as_deref())),
+    };
+    print(text.as_bytes())
+}
+
+/// Where the traces are; removed at the end unless they are to be kept.
+struct Scratch {
+    dir: PathBuf,
+    remove: bool,
+}
+
+impl Scratch {
+    fn new(keep: Option<&Path>) -> Result<Self> {
+        let name = format!("lockwatt-compare-{}", std::process::id());
+        let dir = keep.map_or_else(|| std::env::temp_dir().join(name), Path::to_path_buf);
+        std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        Ok(Self { dir, remove: keep.is_none() })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if self.remove {
+            // What can't be removed is in the folder for what is.
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+/// Records one run, in a lockwatt of its own: its programs are gone before the next one begins.
+fn record(args: &Args, command: &[OsString], trace: &Path) -> Result<()> {
+    let mut lockwatt = Command::new("/proc/self/exe");
+    lockwatt.args(["record", "--quiet", "--force", "--follow", "--energy"]);
+    lockwatt.arg(words(&args.source.energy));
+    if let Some(root) = &args.source.powercap_root {
+        lockwatt.arg("--powercap-root").arg(root);
+    }
+    lockwatt.arg("-o").arg(trace).arg("--").args(command);
+    // What the command prints is not the comparison.
+    let status = lockwatt.stdout(Stdio::null()).status().context("cannot start a recording")?;
+    ensure!(status.success(), "{}: {status}", command.join(" ".as_ref()).display());
+    Ok(())
+}
+
+fn words(wanted: &Wanted) -> String {
+    match wanted {
+        Wanted::Auto => "auto".to_owned(),
+        Wanted::Powercap => "powercap".to_owned(),
+        Wanted::Perf => "perf".to_owned(),
+        Wanted::Hwmon => "hwmon".to_owned(),
+        Wanted::Battery => "battery".to_owned(),
+        Wanted::Model(watts) => format!("model:{watts}"),
+        Wanted::Replay(path) => format!("replay:{}", path.display()),
+        Wanted::None => "none".to_owned(),
+    }
+}

@@ -1,0 +1,250 @@
+//! Energy on the real kernel and real interpreters, against a simulated counter: this machine has none.
+//! What a lock is given is held against what the workload says of itself.
+
+#[path = "support/live.rs"]
+#[expect(dead_code, reason = "shared with the other live tests")]
+mod live;
+#[path = "support/power.rs"]
+mod power;
+
+use std::path::Path;
+
+use live::{Workload, lock_at, lockwatt, number, path, record, said};
+use power::{Model, Simulator};
+use serde_json::Value;
+use tracer::trace::energy::EnergyWindow;
+use tracer::trace::{TraceReader, Visited};
+
+/// The windows of a trace.
+fn windows(trace: &Path) -> Vec<EnergyWindow> {
+    let mut out = Vec::new();
+    let reader = TraceReader::open(trace).expect("a trace");
+    reader
+        .read_all(|visited| {
+            if let Visited::Energy(interval) = visited {
+                out.extend(interval.windows.clone());
+            }
+        })
+        .expect("readable");
+    out
+}
+
+/// The parts of every domain that is divided sum to it; returns the first one.
+fn conserved(report: &Value) -> &Value {
+    let domains = report["energy"]["domains"].as_array().expect("domains");
+    for domain in domains.iter().filter(|domain| domain["split"] == true) {
+        let parts =
+            ["baseline", "traced", "other_tasks", "kernel", "tracer", "lost", "idle_active"];
+        let sum: u64 = parts.iter().map(|part| number(&domain[format!("{part}_uj")])).sum();
+        assert_eq!(sum, number(&domain["energy_uj"]), "{domain:#}");
+    }
+    &domains[0]
+}
+
+/// T1: all time of every CPU, in every window.
+fn all_time_is_somewhere(windows: &[EnergyWindow]) {
+    for window in windows {
+        let length = window.end.since(window.start);
+        for cpu in &window.cpus {
+            let threads = window.threads.iter().filter(|thread| thread.cpu == cpu.cpu);
+            let parts = [cpu.kernel, cpu.other, cpu.tracer, cpu.lost];
+            let sum: u64 = threads.map(|one| one.time).chain(parts).map(|one| one.total().0).sum();
+            assert_eq!(sum + cpu.idle.0, length.0);
+        }
+    }
+}
+
+fn near(what: &str, found: f64, truth: f64, bound: f64) {
+    let off = found / truth - 1.0;
+    println!("{what}: {found:.0} found, {truth:.0} true, {:+.1} %", 100.0 * off);
+    assert!(off.abs() <= bound, "{what}: {found} found, {truth} true");
+}
+
+fn phases(version: &str, share: &Path, arguments: &[&str]) -> Workload {
+    let mut all = vec!["--share", path(share)];
+    all.extend(arguments);
+    Workload::start(version, "phases", &all)
+}
+
+/// A calibration as `lockwatt calibrate` would write it on a machine that idles at so many watts.
+fn calibration(file: &Path, root: &Path, watts: f64) {
+    let text = serde_json::json!({
+        "source": format!("powercap ({})", root.display()),
+        "quality": "simulated",
+        "machine": rustix::system::uname().nodename().to_string_lossy(),
+        "idle": [["package-0", {"watts": watts, "spread": 0.01}]],
+    });
+    std::fs::write(file, text.to_string()).expect("a file");
+}
+
+#[test]
+fn a_spinning_program_is_given_what_it_spun() {
+    let _alone = live::alone();
+    let folder = tempfile::tempdir_in("/dev/shm").expect("a folder");
+    let (share, trace) = (folder.path().join("share"), folder.path().join("t.lockwatt"));
+    let load = phases("3.14t", &share, &["--mode", "lock"]);
+    // It wraps every second or so.
+    let model = Model { range_uj: 30_000_000, share: Some(share), ..Model::default() };
+    let (idle, busy) = (model.idle_watts, model.busy_watts);
+    let simulator = Simulator::start(model);
+    let calibrated = folder.path().join("calibration.json");
+    calibration(&calibrated, simulator.root(), idle);
+    let options = [
+        "--energy",
+        "powercap",
+        "--powercap-root",
+        path(simulator.root()),
+        "--idle",
+        "calibrated",
+        "--calibration",
+        path(&calibrated),
+        "--sample-hz",
+        "1999",
+    ];
+    record(load.pid(), "8s", &trace, &options);
+    let windows = windows(&trace);
+    all_time_is_somewhere(&windows);
+    let report = live::report(&trace);
+    assert_eq!(report["energy"]["quality"], "simulated");
+    let package = conserved(&report);
+    let (first, last) = (windows[0].start.0, windows.last().expect("windows").end.0);
+    let (before, after) = (simulator.at(first), simulator.at(last));
+    // Exact, but for the tick before or after each end: a tick is at most 24 mJ or, as /proc/stat has
+    // hundredths of a second, 200 mJ.
+    let total = after.energy - before.energy;
+    let off = number(&package["energy_uj"]).abs_diff(total);
+    println!("total {total} µJ, {off} off");
+    assert!(off <= 450_000, "{off} µJ off in {total}");
+    let measured: u64 = windows.iter().map(|window| window.readings[0].energy.0).sum();
+    assert_eq!(number(&package["energy_uj"]), measured);
+    // W × ns = nJ.
+    let spun = (after.waiting - before.waiting) as f64 * busy / 1e3;
+    let lock = lock_at(&report, load.object("lock"));
+    let share = spun / total as f64;
+    assert!(share > 0.05, "it hardly spins: {share}");
+    near("spinning", number(&lock["energy_uj"]) as f64, spun, 0.05);
+    let all = (after.cpu - before.cpu) as f64 * busy / 1e3;
+    near("the program", number(&package["traced_uj"]) as f64, all, 0.05);
+    assert_eq!(number(&report["energy"]["time"]["lost_ns"]), 0);
+}
+
+#[test]
+fn two_programs_side_by_side_share_what_they_used() {
+    let _alone = live::alone();
+    let folder = tempfile::tempdir_in("/dev/shm").expect("a folder");
+    let [mine, other] = ["mine", "other"].map(|name| folder.path().join(name));
+    let trace = folder.path().join("t.lockwatt");
+    let load = phases("3.14t", &mine, &["--mode", "busy", "--threads", "1"]);
+    let arguments = ["--mode", "busy", "--threads", "1", "--duty", "0.5", "--first-cpu", "1"];
+    let _beside = phases("3.14t", &other, &arguments);
+    let simulator =
+        Simulator::start(Model { idle_watts: 0.5, share: Some(mine), ..Model::default() });
+    let calibrated = folder.path().join("calibration.json");
+    calibration(&calibrated, simulator.root(), 0.5);
+    let options = [
+        "--energy",
+        "powercap",
+        "--powercap-root",
+        path(simulator.root()),
+        "--idle",
+        "calibrated",
+        "--calibration",
+        path(&calibrated),
+    ];
+    record(load.pid(), "6s", &trace, &options);
+    let windows = windows(&trace);
+    all_time_is_somewhere(&windows);
+    let report = live::report(&trace);
+    let package = conserved(&report);
+    let (first, last) = (windows[0].start.0, windows.last().expect("windows").end.0);
+    let (before, after) = (simulator.at(first), simulator.at(last));
+    let own = (after.cpu - before.cpu) as f64 * 10.0 / 1e3;
+    near("the traced program", number(&package["traced_uj"]) as f64, own, 0.05);
+    let rest = (after.energy - before.energy) as f64 - own - 0.5 * (last - first) as f64 / 1e3;
+    let others = ["other_tasks_uj", "kernel_uj", "tracer_uj", "lost_uj", "idle_active_uj"];
+    let others: u64 = others.iter().map(|part| number(&package[part])).sum();
+    near("all others", others as f64, rest, 0.05);
+}
+
+#[test]
+fn a_counter_that_stops_is_told_and_its_time_is_in_no_sum() {
+    let _alone = live::alone();
+    let folder = tempfile::tempdir_in("/dev/shm").expect("a folder");
+    let (share, trace) = (folder.path().join("share"), folder.path().join("t.lockwatt"));
+    let load = phases("3.11", &share, &["--mode", "busy", "--threads", "1"]);
+    let simulator = Simulator::start(Model { second: true, ..Model::default() });
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(std::time::Duration::from_millis(3_000));
+            simulator.freeze();
+            let gone = simulator.root().join("intel-rapl:1/energy_uj");
+            std::fs::write(gone, "").expect("emptied");
+        });
+        let options = ["--energy", "powercap", "--powercap-root", path(simulator.root()), "--fine"];
+        record(load.pid(), "5s", &trace, &options);
+    });
+    let report = live::report(&trace);
+    conserved(&report);
+    let domains = report["energy"]["domains"].as_array().expect("domains");
+    let whys: Vec<_> = domains.iter().map(|domain| &domain["unknown_because"]).collect();
+    assert_eq!(whys, ["frozen", "gone"]);
+    // No CPU is on the second package.
+    assert_eq!(domains[1]["idle_active_uj"], domains[1]["energy_uj"]);
+    let text = lockwatt(&["report", path(&trace)]);
+    let text = String::from_utf8_lossy(&text.stdout);
+    for words in
+        ["INCOMPLETE: the counter of package-0 stood still", "package-1 was gone", "SIMULATED"]
+    {
+        assert!(text.contains(words), "no {words:?} in {text}");
+    }
+}
+
+/// A machine without counters: said once in every view, and everything else is there.
+#[test]
+fn without_a_counter_there_is_time_and_one_sentence() {
+    let _alone = live::alone();
+    let folder = tempfile::tempdir().expect("a folder");
+    let trace = folder.path().join("t.lockwatt");
+    let load = Workload::start("3.14t", "dict_storm", &[]);
+    record(load.pid(), "1s", &trace, &["--energy", "none"]);
+    let report = live::report(&trace);
+    assert_eq!(report["energy"]["source"], "none");
+    assert_eq!(report["energy"]["domains"], serde_json::json!([]));
+    assert!(number(&report["totals"]["contention_ns"]) > 0);
+    let programs = report["recording"]["programs"].as_array().expect("programs");
+    assert!(programs.iter().all(|program| program["name"] != "lw_energy"));
+    for view in [&[][..], &["--by", "lock"], &["--by", "site"], &["--by", "thread"]] {
+        let output = lockwatt(&[&["report", path(&trace)], view].concat());
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(text.matches("energy: no live counter").count(), 1, "{text}");
+    }
+    let output = lockwatt(&["flamegraph", path(&trace), "--weight", "energy", "-o", "-"]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+}
+
+#[test]
+fn a_source_that_was_asked_for_and_is_not_there_ends_the_command() {
+    let _alone = live::alone();
+    let folder = tempfile::tempdir().expect("a folder");
+    let zone = folder.path().join("intel-rapl:0");
+    std::fs::create_dir(&zone).expect("a folder");
+    std::fs::write(zone.join("name"), "package-0\n").expect("a file");
+    std::fs::write(zone.join("energy_uj"), "0\n").expect("a file");
+    let load = Workload::start("3.11", "gil_spin", &[]);
+    let pid = load.pid().to_string();
+    let out = folder.path().join("t.lockwatt");
+    let run = |options: &[&str]| {
+        lockwatt(&[&["record", "-p", &pid, "-d", "1s", "-o", path(&out)], options].concat())
+    };
+    let dead = run(&["--energy", "powercap", "--powercap-root", path(folder.path())]);
+    assert_eq!(dead.status.code(), Some(1), "{}", said(&dead));
+    assert!(said(&dead).contains("does not count: package-0 stayed at 0"), "{}", said(&dead));
+    let absent = run(&["--energy", "replay:/nowhere"]);
+    assert_eq!(absent.status.code(), Some(1), "{}", said(&absent));
+    let unknown = run(&["--energy", "rapl"]);
+    assert_eq!(unknown.status.code(), Some(2), "{}", said(&unknown));
+    let short = run(&["--energy-window", "4ms"]);
+    assert_eq!(short.status.code(), Some(2), "{}", said(&short));
+    assert!(said(&short).contains("5ms"), "{}", said(&short));
+    assert!(!out.exists());
+}
