@@ -9,7 +9,7 @@ use super::duration::parse_with_unit;
 use crate::energy::calibration::{Calibration, DEFAULT};
 use crate::energy::{Quality, Source, SourceError, Wanted, choose, topology};
 use crate::fault::Fault;
-use crate::trace::energy::{EnergySource, ONE};
+use crate::trace::energy::EnergySource;
 use crate::units::Ns;
 
 const WINDOW: Duration = Duration::from_millis(100);
@@ -111,7 +111,6 @@ impl EnergyArgs {
         record.assumed_watts = source.assumed_watts();
         let pairs = record.cpus.iter().any(|cpu| cpu.sibling.is_some());
         record.smt_weight = pairs.then_some(SMT_WEIGHT);
-        debug_assert!(SMT_WEIGHT <= ONE);
         if self.idle == Idle::Calibrated {
             anyhow::ensure!(
                 record.quality != Quality::Estimated,

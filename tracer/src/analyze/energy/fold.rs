@@ -316,7 +316,7 @@ impl DomainFold {
         for (who, shares) in &self.shares {
             let Who::Thread(thread) = *who else { continue };
             let bounds = range(&|states: &States| states.thread(thread));
-            let entry = out.threads.entry(thread).or_insert_with(ThreadEnergy::default);
+            let entry = out.threads.entry(thread).or_default();
             entry.all.add(of(*who), &[shares.sigma(read)], bounds);
             let waiting =
                 |states: &States| states.waiting.get(&thread).copied().unwrap_or_default();
