@@ -6,3 +6,4 @@ mod sample;
 mod sched;
 mod syscall;
 mod uprobe;
+mod walk;
