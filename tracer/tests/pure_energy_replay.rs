@@ -17,13 +17,13 @@ const BUSY_WATTS: f64 = 10.0;
 fn schedule() -> (EnergySource, Vec<EnergyInterval>) {
     let (mut source, mut intervals) = (EnergySource::default(), Vec::new());
     TraceReader::from_read(RECORDED)
-        .unwrap()
+        .expect("a trace")
         .read_all(|visited| match visited {
             Visited::EnergySource(found) => source = found.clone(),
             Visited::Energy(interval) => intervals.push(interval.clone()),
             _ => {}
         })
-        .unwrap();
+        .expect("readable");
     let mut domains = vec![Domain::of_zone("package-0", None)];
     domains[0].meter = Meter::Counter { range_uj: None };
     domains[0].quantum_uj = QUANTUM_UJ;
@@ -73,7 +73,7 @@ fn replay(
         }
         fold.interval(&interval);
     }
-    fold.finish().unwrap()
+    fold.finish().expect("a source")
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::apportion::apportion;
 use super::model::{Division, Weights, Who, divide, weighted};
 use super::sigma::{self, Shares};
-use super::summary::{Amount, DomainEnergy, EnergySummary, ThreadEnergy, TimeSums};
+use super::summary::{Amount, DomainEnergy, EnergySummary, TimeSums};
 use crate::energy::{Domain, Known, Microjoules, Part, Watts};
 use crate::trace::energy::{Doing, EnergyInterval, EnergySamples, EnergySource, EnergyWindow, ONE};
 use crate::units::{LockIndex, Ns, ThreadIndex};
