@@ -44,11 +44,14 @@ pub enum DropReason {
     NativeStackFault = 17,
     /// The table of processes was full: a child, and all that it forks, is not traced.
     ProcessTableFull = 18,
+    /// With an energy counter: a switch of a CPU was not seen, so that up to a sampling period of its time
+    /// may have gone to the wrong thread.
+    EnergySwitchUnseen = 19,
 }
 
 impl DropReason {
     /// How many reasons there are.
-    pub const COUNT: usize = 19;
+    pub const COUNT: usize = 20;
     /// Every reason with its name in the trace and in every output, in the order of its number.
     pub const ALL: [(Self, &'static str); Self::COUNT] = [
         (Self::RingFullWait, "ring_full_wait"),
@@ -70,6 +73,7 @@ impl DropReason {
         (Self::RingFullNative, "ring_full_native"),
         (Self::NativeStackFault, "native_stack_fault"),
         (Self::ProcessTableFull, "process_table_full"),
+        (Self::EnergySwitchUnseen, "energy_switch_unseen"),
     ];
 }
 

@@ -80,8 +80,9 @@ fn who_is_in_a_long_call_is_late_to_stop() {
             assert!(number(&one["max_to_stop_ns"]) <= to_stop, "{version}: {one:#}");
             let late = &one["late"][0];
             assert_eq!((&late["name"], &late["function"]), (&"compute".into(), &"compute".into()));
-            // The other thread stops at once: what takes time is the call.
-            assert!(number(&late["to_stop_ns"]) * 10 >= to_stop * 9, "{version}: {one:#}");
+            // The other thread stops at once: what takes time is the call. Three quarters of it, since
+            // on a busy machine who asks can be kept from its CPU for as long as a call takes.
+            assert!(number(&late["to_stop_ns"]) * 4 >= to_stop * 3, "{version}: {one:#}");
         }
     }
 }

@@ -13,11 +13,13 @@ use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::macros::{btf_tracepoint, map};
 use aya_ebpf::maps::{Array, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya_ebpf::programs::BtfTracePointContext;
+use tracer_common::DropReason;
 use tracer_common::energy::{
     CpuClock, CpuSums, EnergySampleKey, IDLE, KERNEL, MAX_CPUS, OTHER, OnCpu, OnCpuKey, Straddle,
     TRACED, TRACER, WINDOW_SLOTS,
 };
 
+use crate::counters::lost;
 use crate::globals::{own_tgid, target_tgid};
 use crate::process;
 use crate::task::{Task, now};
@@ -53,12 +55,29 @@ static ENERGY_SAMPLES: PerCpuHashMap<EnergySampleKey, u64> = PerCpuHashMap::with
 /// Ends one slice and begins the next.
 #[btf_tracepoint(function = "sched_switch")]
 fn lw_energy(ctx: BtfTracePointContext) -> i32 {
-    switch(Task(ctx.arg(2)));
+    let (prev, next) = (Task(ctx.arg(1)), Task(ctx.arg(2)));
+    slice_ends(kind_of(prev), kind_of(next));
     0
 }
 
+/// A CPU-clock sample found this task running. Now and then no switch to it was seen, for a reason that
+/// is not known yet: then its slice begins here, instead of at its end.
 #[inline(always)]
-fn switch(next: Task) {
+pub(super) fn runs(task: Task) {
+    // SAFETY: a helper without arguments.
+    let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
+    let Some(clock) = CPU_CLOCKS.get_ptr(cpu) else { return };
+    let owner = kind_of(task);
+    // SAFETY: this CPU's value; interrupts are off wherever it is written.
+    let (kind, tid, since) = unsafe { ((*clock).kind, (*clock).tid, (*clock).since_ns) };
+    if since != 0 && owner != (kind, tid) {
+        slice_ends(owner, owner);
+    }
+}
+
+/// Ends the slice of whom it is known to be, `owner`, and begins that of `next`.
+#[inline(always)]
+fn slice_ends(owner: (u32, u32), next: (u32, u32)) {
     let now = now();
     // SAFETY: a helper without arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
@@ -69,9 +88,13 @@ fn switch(next: Task) {
     // SAFETY: a live map value, read as a whole.
     let generation = GENERATION.get_ptr(0).map_or(0, |value| unsafe { read_volatile(value) });
     let sibling_busy = if clock.sibling == 0 { 0 } else { busy(clock.sibling - 1, now) };
-    let (kind, tid, since) = (clock.kind, clock.tid, clock.since_ns);
+    let (kind, tid) = owner;
+    let since = clock.since_ns;
     let mut busy = clock.busy_ns;
     if since != 0 {
+        if owner != (clock.kind, clock.tid) {
+            lost(DropReason::EnergySwitchUnseen);
+        }
         let time = now.saturating_sub(since);
         let mut shared = 0;
         if kind != IDLE {
@@ -98,7 +121,7 @@ fn switch(next: Task) {
             let _ = STRADDLES.output::<Straddle>(&slice, BPF_RB_NO_WAKEUP);
         }
     }
-    let (kind, tid) = kind_of(next);
+    let (kind, tid) = next;
     let seq = &raw mut clock.seq;
     // SAFETY: a field of a live map value. x86_64 keeps the order of stores, and volatile ones are
     // not moved by the compiler.

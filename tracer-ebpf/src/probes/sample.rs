@@ -58,6 +58,9 @@ fn sample() {
     totals.ticks += 1;
     // SAFETY: a helper without arguments.
     let current = Task(unsafe { bpf_get_current_task_btf() }.cast());
+    if energy_samples() != 0 {
+        energy::runs(current);
+    }
     if !process::includes::<false>(target_tgid(), current) {
         return;
     }

@@ -82,7 +82,7 @@ mod tests {
         let zone = tree.path().join("intel-rapl:0");
         fs::create_dir(&zone).unwrap();
         fs::write(zone.join("name"), "package-0\n").unwrap();
-        fs::write(zone.join("energy_uj"), "1000\n").unwrap();
+        fs::write(zone.join("energy_uj"), format!("{:020}\n", 1_000)).unwrap();
         tree
     }
 
@@ -99,8 +99,8 @@ mod tests {
     fn one_that_counts_is_taken() {
         let tree = tree();
         let counter = tree.path().join("intel-rapl:0/energy_uj");
-        // At once, so that no reader sees half of it.
-        let file = fs::File::create(&counter).unwrap();
+        // Written at once each time, and never cut, so that no reader sees half of it.
+        let file = fs::OpenOptions::new().write(true).open(&counter).unwrap();
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
