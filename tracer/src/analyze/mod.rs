@@ -4,6 +4,7 @@
 //! flame graph) is drawn from the same [`Summary`], so that they can't disagree.
 
 mod bounded;
+mod brief;
 pub mod fold;
 pub mod graph;
 pub mod pauses;
@@ -13,6 +14,7 @@ pub mod sampling;
 mod shard;
 pub mod sides;
 pub mod sites;
+mod split;
 pub mod stacks;
 pub mod summary;
 pub mod sums;
