@@ -7,18 +7,32 @@ use tracer_common::{DropReason, EVENT_SPIN, EVENT_WAIT, NoStack, ThreadState};
 
 use crate::counters::{add_below, add_to_shape, lost};
 use crate::globals::{min_wait_ns, wake_bytes};
-use crate::maps::{EVENTS, LOST};
+use crate::maps::{EVENTS, LOST, RECORDS};
 
 // include/uapi/linux/bpf.h
 const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
 const BPF_RB_AVAIL_DATA: u64 = 0;
 
+/// Records of a CPU between two looks at how full the buffer is: 3 KiB of waits, or 32 KiB of native
+/// stacks.
+const LOOK_EVERY: u32 = 16;
+/// Where that would be too much of it.
+const SMALL_BYTES: u64 = 256 << 10;
+
 /// Waking the reader costs an interrupt on the target's CPU, so it happens only when the buffer
-/// fills up; otherwise the reader looks by itself every 100 ms.
+/// fills up; otherwise the reader looks by itself every 100 ms. Nor does each record have to look, as
+/// long as those between two looks are few against the buffer.
 #[inline(always)]
 fn wakeup() -> u64 {
-    if EVENTS.query(BPF_RB_AVAIL_DATA) >= wake_bytes() {
+    let Some(records) = RECORDS.get_ptr_mut(0) else { return BPF_RB_NO_WAKEUP };
+    // SAFETY: this CPU's value; a count lost to an interrupt does no harm.
+    let n = unsafe {
+        *records = (*records).wrapping_add(1);
+        *records
+    };
+    let look = wake_bytes() < SMALL_BYTES || n % LOOK_EVERY == 0;
+    if look && EVENTS.query(BPF_RB_AVAIL_DATA) >= wake_bytes() {
         BPF_RB_FORCE_WAKEUP
     } else {
         BPF_RB_NO_WAKEUP

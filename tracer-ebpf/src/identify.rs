@@ -126,10 +126,12 @@ pub(crate) fn is_shared(op: u32) -> bool {
     op & FUTEX_PRIVATE == 0
 }
 
-/// Fills in what `wait` waits for. The waiter is current, `sp` is its user stack pointer.
+/// Fills in what `wait` waits for. The waiter is current, `sp` is its user stack pointer. `again`: the
+/// thread waited for what `id` still has less than a moment ago.
 #[inline(always)]
-pub(crate) fn identify(id: &mut FutexIdentity, wait: WaitArguments, sp: u64) {
+pub(crate) fn identify(id: &mut FutexIdentity, wait: WaitArguments, sp: u64, again: bool) {
     let WaitArguments { uaddr, op, val, .. } = wait;
+    let known = if again { (id.lock, id.object_type) } else { (0, 0) };
     id.uaddr = uaddr;
     id.op = op;
     id.val = val;
@@ -188,7 +190,10 @@ pub(crate) fn identify(id: &mut FutexIdentity, wait: WaitArguments, sp: u64) {
     if address <= STACK_WINDOW || address.wrapping_sub(sp) < STACK_WINDOW {
         return;
     }
-    if object {
+    if object && known.0 == address && known.1 != 0 {
+        // A read costs as much as all the rest, and objects don't come and go that fast.
+        id.object_type = known.1;
+    } else if object {
         match object_type(address) {
             Some(object_type) => id.object_type = object_type,
             None => lost(DropReason::ObjectTypeFault),

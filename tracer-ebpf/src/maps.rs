@@ -19,6 +19,10 @@ use crate::pystack::Walk;
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
+/// Records that this CPU has put there.
+#[map]
+pub(crate) static RECORDS: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
+
 /// Thread id -> its state (u). User space inserts the threads found at attach and removes dead
 /// ones; `lw_fork` inserts those born later. Preallocated: `sched_switch` only looks up.
 #[map]

@@ -53,13 +53,27 @@ pub(crate) fn on_yield(state: &mut ThreadState, registers: Registers, task: Task
     let spin = &mut state.spin;
     spin.start_ns = now;
     spin.start_exec_ns = exec_ns;
-    spin.sp = sp;
     spin.yields = 1;
-    spin.lock = 0;
-    spin.register = 0;
     registers.save(&mut spin.registers);
+    // In a storm a thread comes back to the lock that it last spun on, by the same way.
+    let again = spin.sp == sp
+        && spin.register != 0
+        && spin.lock != 0
+        && registers.callee_saved(spin.register) == spin.lock;
+    if !again {
+        spin.sp = sp;
+        find_lock(spin, registers);
+    }
+    if syscall_hooks() == 0 {
+        quick::begin_spin(tid, spin);
+    }
+}
+
+/// Which lock the yield is for, by the place that it was called from.
+#[inline(always)]
+fn find_lock(spin: &mut Spin, registers: Registers) {
     // glibc's sched_yield has no frame of its own, so its return address is on top of the stack.
-    spin.ret = match word(sp) {
+    spin.ret = match word(spin.sp) {
         Some(ret) => ret,
         None => {
             lost(DropReason::YieldStackFault);
@@ -69,9 +83,6 @@ pub(crate) fn on_yield(state: &mut ThreadState, registers: Registers, task: Task
     let register = register_at(spin.ret, registers.ip(), &spin.registers);
     spin.register = register;
     spin.lock = registers.callee_saved(register);
-    if syscall_hooks() == 0 {
-        quick::begin_spin(tid, spin);
-    }
 }
 
 /// The current task is about to park on `lock`: learn from it.

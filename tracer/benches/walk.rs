@@ -1,10 +1,11 @@
 //! What walking a Python stack costs in the kernel: nanoseconds per walk by the kernel's own
 //! statistics, per interpreter and depth.
 //!
-//! Threads hand a token back and forth at a given depth, so every waking walks two stacks, one of
-//! them mostly in the other CPU's cache. Or (`--warm`) two threads yield one CPU to each other in a
-//! loop, and each's own stack is walked each time. The same programs with stacks switched off, in turns
-//! on the same threads, are what is subtracted.
+//! By default threads hand a token back and forth at a given depth, so every waking walks two stacks,
+//! one of them mostly in the other CPU's cache. `--how turns`: two threads yield one CPU to each other
+//! in a loop, and each's own stack is walked each time. `--how alone`: a thread yields to nobody, and
+//! walks itself at the system call. The same programs with stacks switched off, in turns on the same
+//! threads, are what is subtracted.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -14,8 +15,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use aya::sys::{Stats, enable_stats};
 use tracer::cpython::{Detected, Interpreter, Namer, detect};
-use tracer::probe::{Hooks, Settings};
-use tracer::record::{Attached, attach};
+use tracer::probe::{self, Hooks, Loaded, Maps, Settings};
+use tracer::record::attach;
 use tracer::target::Process;
 use tracer::units::{Ns, Pid};
 use tracer_common::StackConfig;
@@ -35,28 +36,54 @@ struct Args {
     /// Processes started anew for each depth: where memory lies differs, and with it the cost
     #[arg(long, default_value_t = 5)]
     processes: usize,
-    /// Instead of hand-offs of a token, threads that do nothing but yield: their own walks, with
-    /// warm caches
-    #[arg(long)]
-    warm: bool,
+    /// Who is walked, and when
+    #[arg(long, value_enum, default_value_t)]
+    how: How,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-const VERSIONS: [&str; 8] = ["3.11", "3.12", "3.13", "3.13t", "3.14", "3.14t", "3.15", "3.15t"];
-/// Where wakers and those whom they wake are walked, and where all others are.
-const PROGRAMS: [&str; 2] = ["lw_waking", "lw_switch"];
+#[derive(Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum How {
+    /// Wakers and those whom they wake, at hand-offs of a token
+    #[default]
+    Handoff,
+    /// Two threads themselves, as they give one CPU to each other
+    Turns,
+    /// One thread itself, at a system call that returns at once: the caches are warm
+    Alone,
+}
 
+impl How {
+    /// The program of `scripts/workloads`, and its options.
+    fn load(self) -> &'static [&'static str] {
+        match self {
+            Self::Handoff => &["short_storm.py"],
+            Self::Turns => &["yield_in_turns.py"],
+            Self::Alone => &["yield_in_turns.py", "--threads", "1"],
+        }
+    }
+
+    /// The programs that walk.
+    fn programs(self) -> &'static [&'static str] {
+        match self {
+            Self::Handoff | Self::Turns => &["lw_waking", "lw_switch"],
+            Self::Alone => &["lw_walk"],
+        }
+    }
+}
+
+const VERSIONS: [&str; 8] = ["3.11", "3.12", "3.13", "3.13t", "3.14", "3.14t", "3.15", "3.15t"];
 struct Load(Child);
 
 impl Load {
-    fn start(python: &Path, depth: u32, warm: bool) -> Result<Self> {
-        let script = if warm { "yield_in_turns.py" } else { "short_storm.py" };
-        let script =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/workloads").join(script);
+    fn start(python: &Path, depth: u32, how: How) -> Result<Self> {
+        let workloads = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/workloads");
+        let (script, options) = how.load().split_first().context("no load")?;
         let mut child = Command::new(python)
-            .arg(script)
+            .arg(workloads.join(script))
+            .args(options)
             .args(["--depth", &depth.to_string()])
             .stdout(Stdio::piped())
             .spawn()?;
@@ -77,16 +104,15 @@ impl Drop for Load {
 }
 
 /// Time, runs and walks over one stretch.
-fn stretch(attached: &Attached, args: &Args) -> Result<(f64, f64, f64)> {
+fn stretch(loaded: &Loaded, maps: &Maps, args: &Args) -> Result<(f64, f64, f64)> {
     let read = || {
         let (mut time, mut runs) = (Ns(0), 0);
-        for program in PROGRAMS {
-            let (its_time, its_runs) =
-                attached.loaded.run_time(program).context("it is not loaded")?;
+        for program in args.how.programs() {
+            let (its_time, its_runs) = loaded.run_time(program).context("it is not loaded")?;
             time += its_time;
             runs += its_runs;
         }
-        let walks = attached.maps.stats().get("stacks_walked").copied().unwrap_or(0);
+        let walks = maps.stats().get("stacks_walked").copied().unwrap_or(0);
         anyhow::Ok((time.0, runs, walks))
     };
     let before = read()?;
@@ -102,16 +128,21 @@ fn stretch(attached: &Attached, args: &Args) -> Result<(f64, f64, f64)> {
 }
 
 /// Median nanoseconds per walk, and the program's without walks.
-fn measure(python: &Interpreter, attached: &mut Attached, args: &Args) -> Result<(f64, f64)> {
+fn measure(
+    python: &Interpreter,
+    loaded: &Loaded,
+    maps: &mut Maps,
+    args: &Args,
+) -> Result<(f64, f64)> {
     let config = python.stack_config().context("no stacks: the layout is not known")?;
     let (mut costs, mut bases) = (Vec::new(), Vec::new());
     for _ in 0..args.rounds {
-        attached.maps.set_stacks(&StackConfig::default())?;
-        let (time, runs, _) = stretch(attached, args)?;
-        ensure!(runs > 0.0, "no wakings");
+        maps.set_stacks(&StackConfig::default())?;
+        let (time, runs, _) = stretch(loaded, maps, args)?;
+        ensure!(runs > 0.0, "the programs did not run");
         let base = time / runs;
-        attached.maps.set_stacks(&config)?;
-        let (time, runs, walks) = stretch(attached, args)?;
+        maps.set_stacks(&config)?;
+        let (time, runs, walks) = stretch(loaded, maps, args)?;
         ensure!(walks > 100.0, "only {walks} walks");
         costs.push((time - base * runs) / walks);
         bases.push(base);
@@ -154,7 +185,7 @@ fn main() -> Result<()> {
 
 /// Nanoseconds per walk and the program's without walks, in a process of its own.
 fn of_process(path: &Path, depth: u32, args: &Args) -> Result<(f64, f64)> {
-    let load = Load::start(path, depth, args.warm)?;
+    let load = Load::start(path, depth, args.how)?;
     let pid = Pid(load.0.id());
     let Detected::Interpreter(python) = detect(&Process::open(pid)?)? else {
         anyhow::bail!("no CPython")
@@ -163,8 +194,12 @@ fn of_process(path: &Path, depth: u32, args: &Args) -> Result<(f64, f64)> {
     namer.set_interpreter(pid, Some((*python).clone()));
     let mut settings = Settings::new(pid, Ns(0), Hooks::Sched);
     settings.short_walk_every = Ns(1);
+    if args.how == How::Alone {
+        let (loaded, mut maps) = probe::load(&settings)?.attach_alone(&probe::WALK)?;
+        return measure(&python, &loaded, &mut maps, args);
+    }
     let mut attached = attach(&settings, &namer)?;
-    measure(&python, &mut attached, args)
+    measure(&python, &attached.loaded, &mut attached.maps, args)
 }
 
 fn median(values: &mut [f64]) -> f64 {

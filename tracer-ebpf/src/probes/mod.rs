@@ -5,3 +5,4 @@ mod sample;
 mod sched;
 mod syscall;
 mod uprobe;
+mod walk;

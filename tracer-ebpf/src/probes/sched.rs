@@ -30,6 +30,8 @@ use crate::{episode, native, quick, spin};
 /// `TASK_INTERRUPTIBLE` of `include/linux/sched.h`: how a futex wait sleeps
 /// (`futex_do_wait`, `kernel/futex/waitwake.c`). A fault or a stop signal sleeps otherwise.
 const TASK_INTERRUPTIBLE: u32 = 1;
+/// What a thread waits for so soon after it waited for it before is the same object still.
+const AGAIN_NS: u64 = 1_000_000;
 /// A thread's last switch-out, after its exit was seen.
 const TASK_DEAD: u32 = 0x80;
 
@@ -159,7 +161,8 @@ fn switch_out<const REGISTERS: bool, const ONE: bool>(
         if let Some((wait, sp)) = futex_wait::<REGISTERS>(prev, &state.syscall) {
             state.why = WHY_FUTEX;
             state.futex_switches += 1;
-            identify::identify(&mut state.current, wait, sp);
+            let again = now.saturating_sub(state.chain.end_ns) < AGAIN_NS;
+            identify::identify(&mut state.current, wait, sp, again);
             if state.current.shape == Shape::Semaphore as u32 {
                 pystack::find_lock_object(prev, &mut state.current, now);
             }

@@ -51,15 +51,16 @@ fn walk(config: &StackConfig, walk: *mut Walk, first: u64) -> WalkEnd {
     // SAFETY: as above.
     let (thread, sp) = unsafe { ((*walk).thread_address, (*walk).user_sp) };
     for _ in 0..MAX_STEPS {
-        if frame == 0 || frame.wrapping_sub(thread) < THREAD_STATE_BYTES {
-            end = WalkEnd::Complete;
-            break;
-        }
-        if frame & 7 != 0 || frame.wrapping_sub(FIRST_PAGE) >= USER_END - FIRST_PAGE {
-            end = WalkEnd::BadFrame;
-            break;
-        }
+        // Most frames are in the window, and what it was read for need not be looked at again.
         if !has_frame(walk, frame) {
+            if frame == 0 || frame.wrapping_sub(thread) < THREAD_STATE_BYTES {
+                end = WalkEnd::Complete;
+                break;
+            }
+            if frame & 7 != 0 || frame.wrapping_sub(FIRST_PAGE) >= USER_END - FIRST_PAGE {
+                end = WalkEnd::BadFrame;
+                break;
+            }
             // Where C calls Python, an entry frame lies on the C stack (3.12 and later,
             // `_PyEval_EvalFrameDefault`): it is looked at by itself, and the window stays.
             if frame.wrapping_sub(sp) < C_STACK_BYTES

@@ -60,7 +60,7 @@ extern "C" fn lw_holder_stack(tid: u32, ns_tid: u32, gil: u64, now: u64) -> u64 
     };
     // SAFETY: this CPU's value. What is in the window may be older than the holder's last move.
     unsafe {
-        (*walk).window_page = scratch::NO_PAGE;
+        (*walk).window_frames = 0;
         (*walk).user_sp = 0; // its registers are elsewhere
     }
     if !load_frame(walk, first) || !read_thread(walk, state) {

@@ -99,7 +99,7 @@ extern "C" fn lw_stack(tid: u32, ns_tid: u32, now: u64, with_subjects: u64, sp: 
     };
     // SAFETY: this CPU's value. What is in the window is of an earlier walk.
     unsafe {
-        (*walk).window_page = scratch::NO_PAGE;
+        (*walk).window_frames = 0;
         (*walk).user_sp = sp;
     }
     if with_subjects != 0 {

@@ -13,8 +13,6 @@ pub(super) const FRAME_BYTES: u64 = 88;
 const THREAD_MASK: u32 = 0xff;
 const CODE_MASK: u32 = 0xff;
 const PAGE: u64 = 4096;
-/// No page has this address.
-pub(super) const NO_PAGE: u64 = 1;
 
 /// Scratch of one walk.
 #[repr(C)]
@@ -29,10 +27,10 @@ pub(crate) struct Walk {
     thread: [u8; 264],
     /// The beginning of a code object, and room for masked offsets.
     code: [u8; 264],
-    /// Address of the page in `window`, or [`NO_PAGE`].
-    pub(super) window_page: u64,
-    /// Bytes of it that were read.
-    pub(super) window_len: u64,
+    /// Address of the page in `window`.
+    window_page: u64,
+    /// Frames that begin before this offset are in the window; 0: none is.
+    pub(super) window_frames: u64,
     /// Address of the thread state in `thread`.
     pub(super) thread_address: u64,
     /// The thread's user stack pointer; 0: not known.
@@ -109,10 +107,9 @@ pub(super) fn read_values(walk: *mut Walk, address: u64, bytes: u32) -> bool {
 /// Whether the frame at `frame` is in the window.
 #[inline(always)]
 pub(super) fn has_frame(walk: *mut Walk, frame: u64) -> bool {
-    let (page, at) = (frame & !(PAGE - 1), frame & (PAGE - 1));
     // SAFETY: this CPU's value.
     let walk = unsafe { &*walk };
-    walk.window_page == page && at + FRAME_BYTES <= walk.window_len
+    frame.wrapping_sub(walk.window_page) < walk.window_frames
 }
 
 /// Reads the frame at `frame` into the window; false if it can't be read.
@@ -124,11 +121,11 @@ pub(super) fn load_frame(walk: *mut Walk, frame: u64) -> bool {
     let (page, at) = (frame & !(PAGE - 1), frame & (PAGE - 1));
     // SAFETY: this CPU's value.
     let walk = unsafe { &mut *walk };
-    walk.window_page = NO_PAGE;
+    walk.window_frames = 0;
     let read = read_user!(walk.window, (at + FRAME_BYTES) as u32, page);
     if read {
         walk.window_page = page;
-        walk.window_len = at + FRAME_BYTES;
+        walk.window_frames = at + 1;
     }
     read
 }

@@ -243,6 +243,22 @@ impl Prepared {
         Ok((Loaded { programs, hooks: self.hooks, ebpf: self.ebpf }, self.maps))
     }
 
+    /// Attaches one program alone, which is not of the plan (for benches).
+    ///
+    /// # Errors
+    /// [`LoadError::Refused`].
+    pub fn attach_alone(mut self, spec: &ProgramSpec) -> Result<(Loaded, Maps), LoadError> {
+        let state = self.state_of(spec, |this, spec| {
+            this.load_one(spec).and_then(|()| this.attach_loaded(spec))
+        });
+        if let Some(reason) = state.reason {
+            let (name, hook) = (spec.name, spec.hook.to_string());
+            return Err(LoadError::Refused { name, hook, reason });
+        }
+        let programs = vec![state];
+        Ok((Loaded { programs, hooks: self.hooks, ebpf: self.ebpf }, self.maps))
+    }
+
     /// Loads and attaches every program of the plan, whatever the others did (for `doctor`).
     #[must_use]
     pub fn attach_each(mut self) -> Vec<(ProgramSpec, ProgramState)> {

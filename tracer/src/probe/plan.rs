@@ -136,6 +136,10 @@ const SAMPLER: ProgramSpec = spec(
     "spinning that never gives the CPU away, as samples (--sample-hz)",
 );
 
+/// No recording uses it: a walk of the current thread's stack at each `sched_yield`, to measure.
+pub const WALK: ProgramSpec =
+    spec("lw_walk", Hook::Tracepoint("sys_enter"), Role::Required, "what a walk costs");
+
 const fn spec(name: &'static str, hook: Hook, role: Role, purpose: &'static str) -> ProgramSpec {
     ProgramSpec { name, hook, role, purpose }
 }
