@@ -1,23 +1,37 @@
-//! `cargo xtask bench`: benchmarks that need an interpreter.
+//! `cargo xtask bench`: what looking costs the program looked at, and benchmarks of parts.
+
+mod load;
+mod overhead;
+mod table;
+mod tools;
 
 use anyhow::Result;
 
 use crate::{interpreters, process, setup};
 
 #[derive(clap::Args)]
-#[command(after_help = "Examples:
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
+  cargo xtask bench                            the overhead table: every workload and tracer
+  cargo xtask bench --quick --only token       the same in little: as `bench overhead` takes it
   cargo xtask bench perturbation
   cargo xtask bench accuracy -- --docs         rewrites the tables of docs/accuracy.md
   cargo xtask bench analysis
-  cargo xtask bench perturbation -- --help     what the benchmark itself takes")]
+  cargo xtask bench perturbation -- --help     what the benchmark itself takes"
+)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
-    bench: Bench,
+    bench: Option<Bench>,
+    #[command(flatten)]
+    overhead: overhead::Arguments,
 }
 
 #[derive(clap::Subcommand)]
 enum Bench {
-    /// How much tracing slows the traced program down, against other tracers
+    /// Throughput and voluntary switches of workloads, with and without each tracer (the default)
+    Overhead(overhead::Arguments),
+    /// How much contention survives lockwatt's hooks: one storm, paired stretches in one process
     Perturbation {
         /// Passed on to the benchmark
         #[arg(last = true)]
@@ -51,12 +65,14 @@ enum Bench {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (name, rest, versions): (_, _, &[&str]) = match &arguments.bench {
-        Bench::Perturbation { rest } => ("perturbation", rest, &["3.14t"]),
-        Bench::Analysis { rest } => return analysis(rest),
-        Bench::Sample { rest } => ("sample", rest, &["3.14t"]),
-        Bench::Walk { rest } => ("walk", rest, interpreters::ALL),
+        None => return overhead::run(&arguments.overhead),
+        Some(Bench::Overhead(arguments)) => return overhead::run(arguments),
+        Some(Bench::Perturbation { rest }) => ("perturbation", rest, &["3.14t"]),
+        Some(Bench::Analysis { rest }) => return analysis(rest),
+        Some(Bench::Sample { rest }) => ("sample", rest, &["3.14t"]),
+        Some(Bench::Walk { rest }) => ("walk", rest, interpreters::ALL),
         // All that can be had without building one.
-        Bench::Accuracy { rest } => ("accuracy", rest, &[]),
+        Some(Bench::Accuracy { rest }) => ("accuracy", rest, &[]),
     };
     setup::quietly()?;
     // The same profile as `cargo build`: what is measured is the kernel side, which is optimised

@@ -8,15 +8,17 @@ use std::thread::{self, ScopedJoinHandle};
 use crossbeam_channel::bounded;
 use tracer_common::Shape;
 
+use super::brief::Brief;
 use super::energy::EnergyFold;
 use super::graph::{self, ChainGraph, Facts, FollowedChains, MAX_BLOCKED};
 use super::pauses::PauseFold;
 use super::processes::Homes;
 use super::quantile::Quantiles;
 use super::sampling::Sampling;
-use super::shard::{Batch, EnergyPiece, Finished, SHARDS, Shard, Split};
-use super::sides::{Crowded, OtherSide, SideSums, Want};
+use super::shard::{Finished, SHARDS, Shard};
+use super::sides::{Crowded, SideSums, Want};
 use super::sites::{holders, waiters};
+use super::split::{Batch, EnergyPiece, Split};
 use super::stacks::StackTable;
 use super::summary::{Completeness, LockSummary, Pair, Summary, ThreadSummary, rank};
 use super::sums::Sums;
@@ -50,15 +52,15 @@ pub fn summarize_as<R: Read>(reader: TraceReader<R>, want: Want) -> Result<Summa
             senders.push(sender);
             shards.push(scope.spawn(move || {
                 let mut shard = Shard::new(want);
-                batches.iter().for_each(|batch| shard.take(&batch));
+                batches.iter().for_each(|batch| shard.take(batch));
                 shard.finish()
             }));
         }
-        let (to_chains, batches) = bounded::<Vec<(u64, Wait)>>(BATCHES);
+        let (to_chains, batches) = bounded::<(u64, Vec<Brief>)>(BATCHES);
         let chains = scope.spawn(move || {
             let mut chains = ChainGraph::default();
-            for (n, wait) in batches.into_iter().flatten() {
-                chains.add(n, &wait, OtherSide::of(&wait, want.unverified));
+            for (from, waits) in batches {
+                chains.add_all(from, waits.iter(), want.unverified);
             }
             chains
         });
@@ -66,10 +68,8 @@ pub fn summarize_as<R: Read>(reader: TraceReader<R>, want: Want) -> Result<Summa
             let from = ended.waits;
             ended.take(&split);
             if want.graph && ChainGraph::follows_any(from..ended.waits) {
-                let waits = (from..).zip(split.in_order().copied());
-                let followed = waits.filter(|&(n, _)| ChainGraph::follows(n));
                 // A shard that is gone has panicked, which ends the scope too.
-                let _ = to_chains.send(followed.collect());
+                let _ = to_chains.send((from, split.in_order().copied().collect()));
             }
             for (sender, batch) in senders.iter().zip(split.shards) {
                 if !batch.is_empty() {
@@ -102,7 +102,7 @@ struct Ended {
 
 impl Ended {
     fn take(&mut self, split: &Split) {
-        self.waits += split.order.len() as u64;
+        self.waits += split.len() as u64;
         self.first = self.first.into_iter().chain(split.first).min();
         for wait in &split.unfinished {
             let room = self.blocked.len() < MAX_BLOCKED || self.blocked.contains_key(&wait.thread);
@@ -117,11 +117,14 @@ impl Ended {
             }
         }
         split.locks.iter().for_each(|lock| self.pauses.lock(lock));
-        if self.pauses.has_locks() {
-            split.in_order().for_each(|wait| self.pauses.add(wait));
+        if split.any_lock(|lock| self.pauses.has(lock)) {
+            split.in_order().for_each(|wait| self.pauses.add(&wait.wait()));
         }
     }
 }
+
+/// Waits that [`Fold`] adds up together.
+const TOGETHER: usize = 1 << 16;
 
 /// Sums over the waits seen so far, on one thread: the same as [`summarize`] comes to.
 #[derive(Debug)]
@@ -130,6 +133,8 @@ pub struct Fold {
     shards: Vec<Shard>,
     chains: ChainGraph,
     ended: Ended,
+    /// What was shown and is in no sum yet.
+    shown: Split,
 }
 
 impl Default for Fold {
@@ -147,29 +152,35 @@ impl Fold {
             shards: (0..SHARDS).map(|_| Shard::new(want)).collect(),
             chains: ChainGraph::default(),
             ended: Ended::default(),
+            shown: Split::default(),
         }
     }
 
     /// Adds what a reader shows.
     pub fn visit(&mut self, visited: Visited<'_>) {
-        if let Visited::Wait(wait) = visited
-            && self.want.graph
-            && ChainGraph::follows(self.ended.waits)
-        {
-            let other = OtherSide::of(wait, self.want.unverified);
-            self.chains.add(self.ended.waits, wait, other);
+        self.shown.add(visited);
+        if self.shown.loose.len() >= TOGETHER || !matches!(visited, Visited::Wait(_)) {
+            self.add_up();
         }
-        let mut split = Split::default();
-        split.add(visited);
+    }
+
+    fn add_up(&mut self) {
+        let mut split = std::mem::take(&mut self.shown);
+        split.done();
+        let from = self.ended.waits;
         self.ended.take(&split);
-        for (shard, batch) in self.shards.iter_mut().zip(&split.shards) {
+        if self.want.graph {
+            self.chains.add_all(from, split.in_order(), self.want.unverified);
+        }
+        for (shard, batch) in self.shards.iter_mut().zip(split.shards) {
             shard.take(batch);
         }
     }
 
     /// Joins the sums with what the rest of the trace says.
     #[must_use]
-    pub fn finish(self, trace: Trace) -> Summary {
+    pub fn finish(mut self, trace: Trace) -> Summary {
+        self.add_up();
         let shards = self.shards.into_iter().map(Shard::finish).collect();
         let chains = self.chains.finish(self.ended.waits);
         Folded { want: self.want, shards, chains, ended: self.ended }.finish(trace)

@@ -4,6 +4,7 @@
 //! flame graph) is drawn from the same [`Summary`], so that they can't disagree.
 
 mod bounded;
+mod brief;
 pub mod compare;
 pub mod energy;
 pub mod fold;
@@ -15,6 +16,7 @@ pub mod sampling;
 mod shard;
 pub mod sides;
 pub mod sites;
+mod split;
 pub mod stacks;
 pub mod summary;
 pub mod sums;

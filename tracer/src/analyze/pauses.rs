@@ -128,9 +128,9 @@ impl PauseFold {
         }
     }
 
-    /// There are such locks: else waits need not be shown.
-    pub(super) fn has_locks(&self) -> bool {
-        !self.locks.is_empty()
+    /// Waits for this lock are of pauses: others need not be shown.
+    pub(super) fn has(&self, lock: LockIndex) -> bool {
+        self.locks.contains_key(&lock)
     }
 
     /// A wait, for whatever.

@@ -6,6 +6,7 @@ use std::ops::AddAssign;
 use tracer_common::NoStack;
 use tracer_common::event::{WAIT_HOLDER_ENDED_EARLY, WAIT_HOLDER_MOVED};
 
+use super::brief::{Brief, StackCode};
 use super::shard::REST;
 use super::sums::Sums;
 use super::tally::{Room, Tally, WaitSums, YieldSums};
@@ -26,6 +27,9 @@ pub enum Source {
 }
 
 impl Source {
+    /// All of them, in their order.
+    const ALL: [Self; 4] = [Self::Owner, Self::OwnerUnverified, Self::Waker, Self::None];
+
     /// The name in JSON and in tables.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -57,7 +61,15 @@ impl OtherSide {
     const REST: Self =
         Self { thread: Some(ThreadIndex(REST)), stack: REST_STACK, source: Source::None };
 
+    /// In few bytes, to be found fast. That nobody was seen, the source says.
+    #[inline]
+    fn key(self) -> OtherKey {
+        let thread = self.thread.unwrap_or_default();
+        OtherKey { place: place(thread.0, self.stack.into()), source: self.source }
+    }
+
     /// The same place, whoever it was.
+    #[inline]
     fn somebody(self) -> Self {
         Self { thread: self.thread.map(|_| ThreadIndex(REST)), ..self }
     }
@@ -65,6 +77,7 @@ impl OtherSide {
     /// The other side of a wait: the owner if the lock has one that was seen standing still, or
     /// moving if `unverified`; else the waker.
     #[must_use]
+    #[inline]
     pub fn of(wait: &Wait, unverified: bool) -> Self {
         let verified = wait.flags & (WAIT_HOLDER_MOVED | WAIT_HOLDER_ENDED_EARLY) == 0;
         let (thread, stack, source) = match (wait.holder, wait.waker) {
@@ -129,6 +142,7 @@ const MAX_YIELDING: usize = 1 << 18;
 /// The room that the tables of several locks share.
 #[derive(Debug)]
 pub(super) struct SideRoom {
+    by_thread: ByThread,
     cells: Room,
     waiting: Room,
     holding: Room,
@@ -142,6 +156,7 @@ impl SideRoom {
     /// The part of one of `shards`.
     pub(super) fn new(shards: usize) -> Self {
         Self {
+            by_thread: ByThread::default(),
             cells: Room::new(MAX_CELLS / shards),
             waiting: Room::new(MAX_WAITING / shards),
             holding: Room::new(MAX_HOLDING / shards),
@@ -165,20 +180,87 @@ impl SideRoom {
     }
 }
 
-type Place = (ThreadIndex, SideStack);
+/// A thread and a stack in eight bytes.
+type Place = u64;
+
+#[inline]
+fn place(thread: u32, stack: StackCode) -> Place {
+    u64::from(thread) << 32 | u64::from(stack.0)
+}
+
+fn from_place(place: Place) -> (ThreadIndex, SideStack) {
+    let [a, b, c, d, stack @ ..] = place.to_be_bytes();
+    let thread = ThreadIndex(u32::from_be_bytes([a, b, c, d]));
+    (thread, StackCode(u32::from_be_bytes(stack)).into())
+}
+
+/// All places that found no room.
+const REST_PLACE: Place = u64::MAX;
+
+/// An [`OtherSide`] to be found fast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct OtherKey {
+    place: Place,
+    source: Source,
+}
+
+impl OtherKey {
+    const REST: Self = Self { place: REST_PLACE, source: Source::None };
+
+    fn other(self) -> OtherSide {
+        if self == Self::REST {
+            return OtherSide::REST;
+        }
+        let (thread, stack) = from_place(self.place);
+        let thread = (self.source != Source::None).then_some(thread);
+        OtherSide { thread, stack, source: self.source }
+    }
+}
 
 /// The sums of one lock by each side, and by both.
 ///
 /// Room is bounded. What finds none loses its threads or its stacks, never its lock.
 #[derive(Debug, Default)]
 pub(super) struct SideSums {
-    cells: Tally<ThreadIndex, WaitSums>,
+    cells: Tally<u32, WaitSums>,
     waiting: Tally<Place, WaitSums>,
-    holding: Tally<OtherSide, WaitSums>,
-    pairs: Tally<(ThreadIndex, ThreadIndex, Source), WaitSums>,
-    links: Tally<(Place, OtherSide), WaitSums>,
+    holding: Tally<OtherKey, WaitSums>,
+    /// Waiter and holder in one.
+    pairs: Tally<(u64, Source), WaitSums>,
+    /// Pairs that found no room, by source.
+    more_pairs: [WaitSums; Source::ALL.len()],
+    links: Tally<(Place, OtherKey), WaitSums>,
     yielders: Tally<ThreadIndex, YieldSums>,
     yielding: Tally<SideStack, YieldSums>,
+}
+
+/// Threads up to this index have a place of their own while the waits of one lock are added up.
+const FEW_THREADS: usize = 1 << 12;
+
+/// Sums by thread of the lock at hand, and which threads have any.
+#[derive(Debug)]
+struct ByThread {
+    sums: Vec<WaitSums>,
+    some: Vec<u32>,
+}
+
+impl Default for ByThread {
+    fn default() -> Self {
+        Self { sums: vec![WaitSums::default(); FEW_THREADS], some: Vec::new() }
+    }
+}
+
+impl ByThread {
+    /// Adds a wait, if its thread has a place.
+    #[inline]
+    fn add(&mut self, wait: &Brief) -> bool {
+        let Some(sums) = self.sums.get_mut(wait.thread as usize) else { return false };
+        if sums.waits() == 0 {
+            self.some.push(wait.thread);
+        }
+        *sums += WaitSums::of(wait);
+        true
+    }
 }
 
 /// [`SideSums`] of all locks, in order.
@@ -226,44 +308,61 @@ impl AddAssign for Crowded {
 }
 
 impl SideSums {
-    /// Adds waits for the lock.
-    pub(super) fn add(&mut self, room: &mut SideRoom, want: Want, waits: &[Wait]) {
-        let rest = ThreadIndex(REST);
+    /// Adds waits for the lock. When there are no more for now, [`Self::settle`].
+    pub(super) fn add(&mut self, room: &mut SideRoom, want: Want, waits: &[Brief]) {
         // Table by table, so that each is near while it is used.
         for wait in waits {
+            if !room.by_thread.add(wait) {
+                let sums = WaitSums::of(wait);
+                self.cells.add(&mut room.cells, sums, wait.thread, || REST, || REST);
+            }
+        }
+        for wait in waits {
+            let thread = if want.threads { wait.thread } else { REST };
+            let key = place(thread, wait.waiter_stack);
+            let coarser = place(thread, StackCode::REST);
             let sums = WaitSums::of(wait);
-            self.cells.add(&mut room.cells, sums, wait.thread, || rest, || rest);
+            self.waiting.add(&mut room.waiting, sums, key, || coarser, || REST_PLACE);
         }
         for wait in waits {
-            let thread = if want.threads { wait.thread } else { rest };
-            let key = (thread, wait.waiter_stack);
-            let (coarser, rest) = ((thread, REST_STACK), (rest, REST_STACK));
-            self.waiting.add(&mut room.waiting, WaitSums::of(wait), key, || coarser, || rest);
+            let other = wait.other(want.unverified);
+            let somebody = other.somebody().key();
+            let key = if want.threads { other.key() } else { somebody };
+            let sums = WaitSums::of(wait);
+            self.holding.add(&mut room.holding, sums, key, || somebody, || OtherKey::REST);
         }
-        for wait in waits {
-            let other = OtherSide::of(wait, want.unverified);
-            let key = if want.threads { other } else { other.somebody() };
-            let (sums, coarser) = (WaitSums::of(wait), || other.somebody());
-            self.holding.add(&mut room.holding, sums, key, coarser, || OtherSide::REST);
-        }
-        for wait in waits.iter().filter(|_| want.pairs) {
-            let OtherSide { thread, source, .. } = OtherSide::of(wait, want.unverified);
-            if let Some(holder) = thread {
-                let (key, coarser) = ((wait.thread, holder, source), (rest, rest, source));
-                self.pairs.add(&mut room.pairs, WaitSums::of(wait), key, || coarser, || coarser);
+        if want.pairs {
+            for wait in waits {
+                let OtherSide { thread, source, .. } = wait.other(want.unverified);
+                let Some(ThreadIndex(holder)) = thread else { continue };
+                let key = (u64::from(wait.thread) << 32 | u64::from(holder), source);
+                let sums = WaitSums::of(wait);
+                if let Some(sums) = self.pairs.add_if_room(&mut room.pairs, sums, key) {
+                    room.pairs.crowded += 1;
+                    self.more_pairs[source as usize] += sums;
+                }
             }
         }
         for wait in waits.iter().filter(|_| want.links) {
-            let other = OtherSide::of(wait, want.unverified);
-            let coarser = ((rest, wait.waiter_stack), other.somebody());
-            let key = ((wait.thread, wait.waiter_stack), other);
+            let other = wait.other(want.unverified);
+            let coarser = (place(REST, wait.waiter_stack), other.somebody().key());
+            let key = (place(wait.thread, wait.waiter_stack), other.key());
             self.links.add(
                 &mut room.links,
                 WaitSums::of(wait),
                 if want.threads { key } else { coarser },
                 || coarser,
-                || ((rest, REST_STACK), OtherSide::REST),
+                || (REST_PLACE, OtherKey::REST),
             );
+        }
+    }
+
+    /// Takes what was kept by thread: the next waits are for another lock.
+    pub(super) fn settle(&mut self, room: &mut SideRoom) {
+        for thread in room.by_thread.some.drain(..) {
+            let sums = std::mem::take(&mut room.by_thread.sums[thread as usize]);
+            let (cells, waits) = (&mut room.cells, sums.waits());
+            self.cells.add_many(cells, waits, sums, thread, || REST, || REST);
         }
     }
 
@@ -280,19 +379,27 @@ impl SideSums {
         let (mut yielders, mut yielding) = (Vec::new(), Vec::new());
         for (lock, sides) in locks {
             let all = sides.cells.into_entries();
-            cells.extend(all.map(|(thread, sums)| ((thread, lock), sums)));
+            cells.extend(all.map(|(thread, sums)| ((ThreadIndex(thread), lock), sums)));
             let all = sides.waiting.into_entries();
-            waiting.extend(all.map(|((thread, stack), sums)| ((thread, lock, stack), sums)));
+            waiting.extend(all.map(|(place, sums)| {
+                let (thread, stack) = from_place(place);
+                ((thread, lock, stack), sums)
+            }));
             let all = sides.holding.into_entries();
-            holding.extend(all.map(|(other, sums)| ((lock, other), sums)));
+            holding.extend(all.map(|(other, sums)| ((lock, other.other()), sums)));
             let all = sides.pairs.into_entries();
-            pairs.extend(
-                all.map(|((waiter, holder, source), sums)| ((waiter, holder, lock, source), sums)),
-            );
+            let rest = Source::ALL.map(|source| (REST_PLACE, source)).into_iter();
+            let rest = rest.zip(sides.more_pairs).filter(|(_, sums)| sums.waits() > 0);
+            pairs.extend(all.chain(rest).map(|((pair, source), sums)| {
+                let [waiter, holder] = [pair >> 32, pair & u64::from(u32::MAX)];
+                let thread = |n| ThreadIndex(u32::try_from(n).unwrap_or(REST));
+                ((thread(waiter), thread(holder), lock, source), sums)
+            }));
             let all = sides.links.into_entries();
-            links.extend(
-                all.map(|(((thread, stack), other), sums)| (((thread, lock, stack), other), sums)),
-            );
+            links.extend(all.map(|((place, other), sums)| {
+                let (thread, stack) = from_place(place);
+                (((thread, lock, stack), other.other()), sums)
+            }));
             let all = sides.yielders.into_entries();
             yielders.extend(all.map(|(thread, sums)| ((thread, lock), sums)));
             let all = sides.yielding.into_entries();

@@ -6,8 +6,9 @@ use std::ops::AddAssign;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
+use super::brief::Brief;
 use super::sums::Sums;
-use crate::trace::records::{Wait, YieldRun};
+use crate::trace::records::YieldRun;
 use crate::units::Ns;
 
 /// What waits with a record come to: a third of [`Sums`].
@@ -20,8 +21,14 @@ pub(super) struct WaitSums {
 }
 
 impl WaitSums {
-    pub(super) fn of(wait: &Wait) -> Self {
-        Self { waits: 1, blocked: wait.blocked.0, runq: wait.runq.0, max: wait.total().0 }
+    #[inline]
+    pub(super) fn of(wait: &Brief) -> Self {
+        Self { waits: 1, blocked: wait.blocked, runq: wait.runq, max: wait.total() }
+    }
+
+    /// How many.
+    pub(super) fn waits(&self) -> u64 {
+        self.waits
     }
 }
 
@@ -90,6 +97,11 @@ impl Room {
     pub(super) fn new(keys: usize) -> Self {
         Self { fine: keys, coarse: keys, crowded: 0, hasher: RandomState::default() }
     }
+
+    #[inline]
+    fn hash(&self, key: &impl Hash) -> u64 {
+        self.hasher.hash_one(key)
+    }
 }
 
 /// So few keys are searched one by one.
@@ -112,6 +124,7 @@ impl<K, V> Default for Tally<K, V> {
 impl<K: Copy + Eq + Hash, V: AddAssign> Tally<K, V> {
     /// Adds something under its key. If there is no room for that, then under a coarser one; else
     /// under `rest`, for which there always is: the caller has few of them.
+    #[inline]
     pub(super) fn add(
         &mut self,
         room: &mut Room,
@@ -120,29 +133,51 @@ impl<K: Copy + Eq + Hash, V: AddAssign> Tally<K, V> {
         coarser: impl FnOnce() -> K,
         rest: impl FnOnce() -> K,
     ) {
-        let hash = if self.many.is_empty() { 0 } else { room.hasher.hash_one(key) };
-        if let Some(sums) = self.find(hash, &key) {
+        self.add_many(room, 1, value, key, coarser, rest);
+    }
+
+    /// As [`Self::add`], of what stands for so `many`.
+    #[inline]
+    pub(super) fn add_many(
+        &mut self,
+        room: &mut Room,
+        many: u64,
+        value: V,
+        key: K,
+        coarser: impl FnOnce() -> K,
+        rest: impl FnOnce() -> K,
+    ) {
+        let Some(value) = self.add_if_room(room, value, key) else { return };
+        room.crowded += many;
+        let (coarser, rest) = (coarser(), rest());
+        if let Some(sums) = self.find(room.hash(&coarser), &coarser) {
             *sums += value;
-        } else if let Some(left) = room.fine.checked_sub(1) {
-            room.fine = left;
-            self.insert(&room.hasher, key, value);
+        } else if let Some(left) = room.coarse.checked_sub(1) {
+            room.coarse = left;
+            self.insert(&room.hasher, coarser, value);
         } else {
-            room.crowded += 1;
-            let (coarser, rest) = (coarser(), rest());
-            if let Some(sums) = self.find(room.hasher.hash_one(coarser), &coarser) {
-                *sums += value;
-            } else if let Some(left) = room.coarse.checked_sub(1) {
-                room.coarse = left;
-                self.insert(&room.hasher, coarser, value);
-            } else {
-                match self.find(room.hasher.hash_one(rest), &rest) {
-                    Some(sums) => *sums += value,
-                    None => self.insert(&room.hasher, rest, value),
-                }
+            match self.find(room.hash(&rest), &rest) {
+                Some(sums) => *sums += value,
+                None => self.insert(&room.hasher, rest, value),
             }
         }
     }
 
+    /// Adds something under its key, or gives it back if there is no room.
+    #[inline]
+    pub(super) fn add_if_room(&mut self, room: &mut Room, value: V, key: K) -> Option<V> {
+        let hash = if self.many.is_empty() { 0 } else { room.hash(&key) };
+        if let Some(sums) = self.find(hash, &key) {
+            *sums += value;
+            return None;
+        }
+        let Some(left) = room.fine.checked_sub(1) else { return Some(value) };
+        room.fine = left;
+        self.insert(&room.hasher, key, value);
+        None
+    }
+
+    #[inline]
     fn find(&mut self, hash: u64, key: &K) -> Option<&mut V> {
         let entry = if self.many.is_empty() {
             self.few.iter_mut().find(|entry| entry.0 == *key)
@@ -152,6 +187,7 @@ impl<K: Copy + Eq + Hash, V: AddAssign> Tally<K, V> {
         entry.map(|entry| &mut entry.1)
     }
 
+    #[cold]
     fn insert(&mut self, hasher: &RandomState, key: K, value: V) {
         if self.many.is_empty() && self.few.len() < FEW {
             self.few.push((key, value));

@@ -15,6 +15,7 @@ use super::chunk::{Chunk, decompress, wait_columns};
 use super::contents::Trace;
 use super::keep::Keeper;
 use super::reader::{Next, ReadError, Stored, TraceReader, Visited};
+use super::waits::WaitColumns;
 use crate::units::Monotonic;
 
 /// More threads than this don't help: one reads, checks and hands out.
@@ -24,10 +25,15 @@ const UNDER_WAY: usize = 4;
 
 /// What one chunk comes to: its waits, on any thread; or its locks, or its runs of yields.
 pub trait Part: Default + Send {
-    /// Room for so many waits is of use.
-    fn reserve(&mut self, waits: usize);
-    /// Adds what comes next in the chunk.
+    /// What a thread can use again for the next part.
+    type Scratch: Default;
+
+    /// A chunk of waits, and the end of the last one.
+    fn waits(columns: &WaitColumns<'_>, scratch: &mut Self::Scratch) -> (Self, Monotonic);
+    /// Adds what comes next in a chunk that is shown one by one.
     fn add(&mut self, visited: Visited<'_>);
+    /// Such a chunk is over.
+    fn done(&mut self);
 }
 
 /// A part, its waits and the last moment in it; or why the chunk can't be decoded.
@@ -129,7 +135,8 @@ impl<R: Read, P: Part> Parts<R, P> {
     fn other(&mut self, chunk: Chunk, take: &mut impl FnMut(P)) {
         let mut part = None;
         self.keeper.take(chunk, &mut |visited| part.get_or_insert_with(P::default).add(visited));
-        if let Some(part) = part {
+        if let Some(mut part) = part {
+            part.done();
             take(part);
         }
     }
@@ -145,9 +152,10 @@ impl<R: Read, P: Part> Parts<R, P> {
 fn work<P: Part>(todo: &Receiver<Job<P>>) {
     let mut raw = Vec::new();
     let mut zstd = Decompressor::new();
+    let mut scratch = P::Scratch::default();
     for (stored, answer) in todo {
         let decoded = match &mut zstd {
-            Ok(zstd) => part(zstd, &stored, &mut raw),
+            Ok(zstd) => part(zstd, &stored, &mut raw, &mut scratch),
             Err(error) => Err(error.to_string()),
         };
         // Nobody listens any more: reading has failed.
@@ -155,15 +163,14 @@ fn work<P: Part>(todo: &Receiver<Job<P>>) {
     }
 }
 
-fn part<P: Part>(zstd: &mut Decompressor<'_>, stored: &Stored, raw: &mut Vec<u8>) -> Decoded<P> {
+fn part<P: Part>(
+    zstd: &mut Decompressor<'_>,
+    stored: &Stored,
+    raw: &mut Vec<u8>,
+    scratch: &mut P::Scratch,
+) -> Decoded<P> {
     decompress(zstd, &stored.header, &stored.bytes, raw)?;
     let columns = wait_columns(raw)?;
-    let mut part = P::default();
-    part.reserve(columns.count());
-    let mut last = Monotonic::default();
-    columns.for_each(|wait| {
-        last = last.max(wait.end);
-        part.add(Visited::Wait(wait));
-    });
+    let (part, last) = P::waits(&columns, scratch);
     Ok((part, columns.count() as u64, last))
 }

@@ -174,6 +174,18 @@ impl WaitColumns<'_> {
                 .all(|column| fits(column, n, side))
     }
 
+    /// The lock of every wait, in order, instead of what was in `locks`.
+    pub fn locks(&self, locks: &mut Vec<u32>) {
+        let n = self.count().min(MAX_ITEMS);
+        let mut values = [0; PIECE];
+        locks.clear();
+        for from in (0..n).step_by(PIECE) {
+            let values = &mut values[..PIECE.min(n - from)];
+            unpack(self.locks, n, from, values);
+            locks.extend(values.iter().map(|&value| low(value)));
+        }
+    }
+
     /// Shows every wait, in order, if they [`Self::fit`]; else shows some nonsense.
     pub fn for_each(&self, mut visit: impl FnMut(&Wait)) {
         let n = self.count().min(MAX_ITEMS);

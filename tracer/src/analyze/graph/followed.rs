@@ -13,6 +13,7 @@ use super::span::Span;
 use super::window::Window;
 use super::{MAX_PATHS, WINDOW};
 use crate::analyze::OtherSide;
+use crate::analyze::brief::Brief;
 use crate::trace::records::Wait;
 use crate::units::Ns;
 
@@ -65,7 +66,7 @@ impl ChainGraph {
     }
 
     /// Whether the wait with this number, from 0 on, is to be followed.
-    pub(in crate::analyze) fn follows(n: u64) -> bool {
+    fn follows(n: u64) -> bool {
         stretch(n).is_some()
     }
 
@@ -76,7 +77,7 @@ impl ChainGraph {
     }
 
     /// Adds the wait with this number, if it is to be followed.
-    pub(in crate::analyze) fn add(&mut self, n: u64, wait: &Wait, other: OtherSide) {
+    pub(super) fn add(&mut self, n: u64, wait: &Wait, other: OtherSide) {
         let Some(stretch) = stretch(n) else { return };
         if stretch != self.stretch {
             self.leave();
@@ -87,6 +88,18 @@ impl ChainGraph {
         if self.window.add(Span::of(wait, other)) {
             self.chains.pass(self.window.spans(), self.window.done(), self.window.middle());
             self.window.pass(self.window.middle());
+        }
+    }
+
+    /// Adds those of these waits that are to be followed; `from` is the first one's number.
+    pub(in crate::analyze) fn add_all<'a>(
+        &mut self,
+        from: u64,
+        waits: impl Iterator<Item = &'a Brief>,
+        unverified: bool,
+    ) {
+        for (n, wait) in (from..).zip(waits).filter(|&(n, _)| Self::follows(n)) {
+            self.add(n, &wait.wait(), wait.other(unverified));
         }
     }
 

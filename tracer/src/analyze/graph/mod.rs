@@ -164,8 +164,8 @@ mod tests {
             let other = OtherSide::of(wait, false);
             let queue = queues
                 .entry(wait.lock)
-                .or_insert_with(|| Box::new(LockQueue::with_window((window, window))));
-            queue.add(&mut room, wait, other);
+                .or_insert_with(|| Box::new(LockQueue::together((window, window))));
+            queue.add(&mut room, &[wait.into()]);
             chains.add(n, wait, other);
         }
         queues.values_mut().for_each(|queue| queue.finish(&mut room));

@@ -2,20 +2,22 @@
 
 use super::convoys::Queue;
 use super::holds::{HoldSums, Holding, LockHolds, Moment, ranked};
-use super::span::Span;
-use super::window::Window;
 use super::{MAX_LOCKS, MAX_PLACES};
+use crate::analyze::StackTable;
+use crate::analyze::brief::{Brief, StackCode};
 use crate::analyze::shard::REST;
-use crate::analyze::sides::REST_STACK;
 use crate::analyze::tally::{Room, Tally};
-use crate::analyze::{OtherSide, StackTable};
-use crate::trace::records::{SideStack, Wait};
 use crate::units::{Monotonic, ThreadIndex};
 
-/// Waits of one lock that are looked at together, from few to many, by how many it has had.
-const WINDOW: (usize, usize) = (64, 1024);
-/// So many times its window a lock must have had, before that grows.
+/// Waits of one lock that are looked at together, from few to many, by how many it has had. Of those
+/// up to the end of the one at two thirds of them is dealt with for good, so that a wait loses its
+/// beginning only if it was longer than a third of others.
+const TOGETHER: (usize, usize) = (96, 1536);
+/// So many times as many a lock must have had, before there are more.
 const GROWTH: usize = 32;
+
+/// Places by which events are moved to where they belong, for each of them: more are sorted.
+const MOVES: usize = 8;
 
 /// What the queues of several locks share.
 #[derive(Debug)]
@@ -44,7 +46,7 @@ impl QueueRoom {
         match self.locks.checked_sub(1) {
             Some(left) => {
                 self.locks = left;
-                Some(Box::new(LockQueue::with_window(WINDOW)))
+                Some(Box::new(LockQueue::together(TOGETHER)))
             }
             None => {
                 self.left_out += 1;
@@ -59,34 +61,78 @@ impl QueueRoom {
     }
 }
 
+/// A thread in the queue: [`Span`](super::span::Span) for one lock, in few bytes, since each is
+/// looked at several times.
+#[derive(Clone, Copy, Debug)]
+struct Stay {
+    /// In the queue from here until it was woken; when it ran again.
+    from: u64,
+    to: u64,
+    end: u64,
+    thread: u32,
+    /// Who woke it; itself: nobody did.
+    waker: u32,
+    waker_stack: StackCode,
+    /// Not over when the recording was: it has not got the lock.
+    unfinished: bool,
+    /// The part before `from` is in the sums already.
+    carried: bool,
+}
+
+impl Stay {
+    #[inline]
+    fn of(wait: &Brief) -> Self {
+        let (from, to) = wait.queued();
+        Self {
+            from,
+            to,
+            end: wait.end,
+            thread: wait.thread,
+            waker: wait.waker().unwrap_or(wait.thread),
+            waker_stack: wait.waker_stack(),
+            unfinished: wait.unfinished(),
+            carried: false,
+        }
+    }
+}
+
 /// The queue of one lock, and the holds between its waits.
 #[derive(Debug)]
 pub(in crate::analyze) struct LockQueue {
-    window: Window,
+    stays: Vec<Stay>,
+    /// All before this is in the sums.
+    done: u64,
+    /// So many are looked at together, and how many may be.
+    together: usize,
     most: usize,
     seen: usize,
+    late: u64,
     queue: Queue,
     holding: Holding,
     /// Where it was let go.
-    sites: Tally<SideStack, HoldSums>,
+    sites: Tally<StackCode, HoldSums>,
     /// By whom.
-    threads: Tally<ThreadIndex, HoldSums>,
+    threads: Tally<u32, HoldSums>,
 }
 
-/// What happens to a lock's queue: a moment and a span each, in the order of time and thread.
+/// What happens to a lock's queue: a moment and a stay each, in the order of time and thread.
 #[derive(Debug, Default)]
 struct Events {
-    queues: Vec<(Monotonic, u32)>,
-    woken: Vec<(Monotonic, u32)>,
-    runs: Vec<(Monotonic, u32)>,
+    queues: Vec<(u64, u32)>,
+    woken: Vec<(u64, u32)>,
+    runs: Vec<(u64, u32)>,
+    ends: Vec<u64>,
 }
 
 impl LockQueue {
-    pub(super) fn with_window((few, most): (usize, usize)) -> Self {
+    pub(super) fn together((few, most): (usize, usize)) -> Self {
         Self {
-            window: Window::new(few),
+            stays: Vec::new(),
+            done: 0,
+            together: few.max(1),
             most,
             seen: 0,
+            late: 0,
             queue: Queue::default(),
             holding: Holding::default(),
             sites: Tally::default(),
@@ -94,80 +140,112 @@ impl LockQueue {
         }
     }
 
-    /// Adds the next wait for the lock.
-    pub(in crate::analyze) fn add(&mut self, room: &mut QueueRoom, wait: &Wait, other: OtherSide) {
-        self.seen += 1;
-        if self.window.add(Span::of(wait, other)) {
-            self.pass(room, self.window.middle());
-            self.window.grow((self.seen / GROWTH).min(self.most));
+    /// Adds the next waits for the lock.
+    pub(in crate::analyze) fn add(&mut self, room: &mut QueueRoom, waits: &[Brief]) {
+        for wait in waits {
+            self.seen += 1;
+            let mut stay = Stay::of(wait);
+            if stay.from < self.done && stay.from < stay.to {
+                self.late += 1;
+            }
+            if stay.end > self.done {
+                stay.from = stay.from.max(self.done.min(stay.to));
+                self.stays.push(stay);
+            }
+            if self.stays.len() >= self.together {
+                let cut = self.two_thirds(&mut room.events.ends);
+                self.pass(room, cut);
+                let more = (self.seen / GROWTH).min(self.most);
+                self.together = self.together.max(more);
+            }
         }
     }
 
     /// No more will come.
     pub(in crate::analyze) fn finish(&mut self, room: &mut QueueRoom) {
-        self.pass(room, self.window.last());
+        let last = self.stays.iter().map(|stay| stay.end).max();
+        self.pass(room, last.unwrap_or(self.done));
         self.queue.close();
     }
 
-    fn pass(&mut self, room: &mut QueueRoom, cut: Monotonic) {
-        let mut events = std::mem::take(&mut room.events);
-        events.fill(self.window.spans(), self.window.done(), cut);
-        self.follow(room, &events, cut);
-        room.events = events;
-        self.window.pass(cut);
+    /// The end of the one at two thirds of them, by their ends.
+    fn two_thirds(&self, ends: &mut Vec<u64>) -> u64 {
+        ends.clear();
+        ends.extend(self.stays.iter().map(|stay| stay.end));
+        match ends.len() {
+            0 => self.done,
+            n => *ends.select_nth_unstable(n * 2 / 3).1,
+        }
     }
 
-    fn follow(&mut self, room: &mut QueueRoom, events: &Events, cut: Monotonic) {
-        let Self { window, queue, holding, sites, threads, .. } = self;
-        let (spans, done) = (window.spans(), window.done());
-        let (mut before, mut waiters) = (done, 0u64);
+    fn pass(&mut self, room: &mut QueueRoom, cut: u64) {
+        let mut events = std::mem::take(&mut room.events);
+        events.fill(&self.stays, self.done, cut);
+        self.follow(room, &events, cut);
+        room.events = events;
+        // What is under way goes on from there.
+        self.stays.retain_mut(|stay| {
+            if stay.from < cut {
+                stay.from = cut.min(stay.to);
+                stay.carried = true;
+            }
+            stay.end > cut
+        });
+        self.done = self.done.max(cut);
+    }
+
+    fn follow(&mut self, room: &mut QueueRoom, events: &Events, cut: u64) {
+        let Self { stays, done, queue, holding, sites, threads, .. } = self;
+        let (mut before, mut waiters) = (*done, 0u64);
+        // Each list ends with an event that never comes.
         let (mut queues, mut woken, mut runs) =
             (events.queues.as_slice(), events.woken.as_slice(), events.runs.as_slice());
-        loop {
-            let next = [woken, runs, queues].map(|events| events.first().map(|event| event.0));
-            let Some(now) = next.into_iter().flatten().min() else { break };
-            queue.pass(before, now, waiters);
+        while let ([comes, later @ ..], [leaves, wake_later @ ..], [on, run_later @ ..]) =
+            (queues, woken, runs)
+        {
+            let now = leaves.0.min(on.0).min(comes.0);
+            if now == NEVER {
+                break;
+            }
+            queue.pass(Monotonic(before), Monotonic(now), waiters);
             before = now;
-            let moment = Moment { at: now, waited: queue.waited };
+            let moment = Moment { at: Monotonic(now), waited: queue.waited };
             // At the same moment first one leaves the queue, then runs, then others come.
-            if let Some((event, rest)) = woken.split_first().filter(|(event, _)| event.0 == now) {
-                woken = rest;
-                let span = &spans[event.1 as usize];
-                if span.from.max(done) < span.to {
+            if leaves.0 == now {
+                woken = wake_later;
+                let stay = &stays[leaves.1 as usize];
+                if stay.from.max(*done) < stay.to {
                     waiters = waiters.saturating_sub(1);
                 }
-                if let Some(waker) = span.waker
-                    && let Some(hold) = holding.let_go(waker, moment)
+                if stay.waker != stay.thread
+                    && let Some(hold) = holding.let_go(ThreadIndex(stay.waker), moment)
                 {
-                    let rest = || REST_STACK;
-                    sites.add(&mut room.sites, hold, span.waker_stack, rest, rest);
-                    let rest = || ThreadIndex(REST);
-                    threads.add(&mut room.threads, hold, waker, rest, rest);
+                    let rest = || StackCode::REST;
+                    sites.add(&mut room.sites, hold, stay.waker_stack, rest, rest);
+                    threads.add(&mut room.threads, hold, stay.waker, || REST, || REST);
                 }
                 if waiters == 0 {
                     holding.uncontended();
                 }
-            } else if let Some((event, rest)) =
-                runs.split_first().filter(|(event, _)| event.0 == now)
-            {
-                runs = rest;
-                holding.taken(spans[event.1 as usize].thread, moment);
-            } else if let Some((event, rest)) = queues.split_first() {
-                queues = rest;
-                let span = &spans[event.1 as usize];
+            } else if on.0 == now {
+                runs = run_later;
+                holding.taken(ThreadIndex(stays[on.1 as usize].thread), moment);
+            } else {
+                queues = later;
+                let stay = &stays[comes.1 as usize];
                 waiters += 1;
-                holding.contended(now);
-                if !span.carried {
-                    holding.queues(span.thread);
+                holding.contended(Monotonic(now));
+                if !stay.carried {
+                    holding.queues(ThreadIndex(stay.thread));
                 }
             }
         }
-        queue.pass(before, cut, waiters);
+        queue.pass(Monotonic(before), Monotonic(cut), waiters);
     }
 
     /// Waits whose beginning came too late.
     pub(super) fn late(&self) -> u64 {
-        self.window.late()
+        self.late
     }
 
     /// Who took the lock last and has let nobody in since.
@@ -177,41 +255,62 @@ impl LockQueue {
 
     /// The queue and the holds.
     pub(super) fn into_holds(self, stacks: &StackTable) -> (Queue, LockHolds) {
-        let sites = self.sites.into_entries();
+        let (sites, threads) = (self.sites.into_entries(), self.threads.into_entries());
         let holds = LockHolds {
             sums: self.holding.sums,
             durations: self.holding.durations,
-            sites: ranked(sites.map(|(stack, sums)| (stacks.site(stack), sums))),
-            threads: ranked(self.threads.into_entries()),
+            sites: ranked(sites.map(|(stack, sums)| (stacks.site(stack.into()), sums))),
+            threads: ranked(threads.map(|(thread, sums)| (ThreadIndex(thread), sums))),
         };
         (self.queue, holds)
     }
 }
 
+/// No event is at this time: the last moment that there is.
+const NEVER: u64 = u64::MAX;
+
 impl Events {
-    /// Those of a lock's spans after `done` and until `cut`.
-    fn fill(&mut self, spans: &[Span], done: Monotonic, cut: Monotonic) {
+    /// Those of a lock's stays after `done` and until `cut`.
+    fn fill(&mut self, stays: &[Stay], done: u64, cut: u64) {
         self.queues.clear();
         self.woken.clear();
         self.runs.clear();
-        let now = |at: Monotonic| done < at && at <= cut;
-        for (n, span) in (0..).zip(spans) {
-            if span.from.max(done) < span.to.min(cut) {
-                self.queues.push((span.from.max(done), n));
+        let now = |at: u64| done < at && at <= cut && at < NEVER;
+        for (n, stay) in (0..).zip(stays) {
+            if stay.from.max(done) < stay.to.min(cut) {
+                self.queues.push((stay.from.max(done), n));
             }
-            if now(span.to) {
-                self.woken.push((span.to, n));
+            if now(stay.to) {
+                self.woken.push((stay.to, n));
             }
-            if now(span.end) && !span.unfinished {
-                self.runs.push((span.end, n));
+            if now(stay.end) && !stay.unfinished {
+                self.runs.push((stay.end, n));
             }
         }
         for events in [&mut self.queues, &mut self.woken, &mut self.runs] {
-            let key = |&(at, n): &(Monotonic, u32)| (at, spans[n as usize].thread);
-            // Mostly they are in order; if not, then nearly.
-            if !events.is_sorted_by_key(key) {
-                events.sort_by_key(key);
-            }
+            sort(events, |n| stays[n as usize].thread);
+            events.push((NEVER, 0));
+        }
+    }
+}
+
+/// By time and thread. Mostly they are in order; if not, then nearly, and each has a short way.
+fn sort(events: &mut [(u64, u32)], thread: impl Fn(u32) -> u32) {
+    let after =
+        |a: &(u64, u32), b: &(u64, u32)| a.0 > b.0 || a.0 == b.0 && thread(a.1) > thread(b.1);
+    let mut moves = events.len() * MOVES;
+    for n in 1..events.len() {
+        let event = events[n];
+        let mut to = n;
+        while to > 0 && after(&events[to - 1], &event) {
+            events[to] = events[to - 1];
+            to -= 1;
+        }
+        events[to] = event;
+        moves = moves.saturating_sub(n - to);
+        if moves == 0 {
+            events.sort_by_key(|&(at, n)| (at, thread(n)));
+            return;
         }
     }
 }
@@ -223,7 +322,7 @@ mod tests {
     use crate::units::Ns;
 
     /// Thread 1 gets the lock at 100 and lets 2 go on at 200, which lets 3 go on at 260.
-    fn three() -> [Wait; 3] {
+    fn three() -> [crate::trace::records::Wait; 3] {
         [
             wait(1, 0, (0, 100, 100), Some(9)),
             wait(2, 0, (50, 200, 210), Some(1)),
@@ -232,10 +331,8 @@ mod tests {
     }
 
     fn filled() -> LockQueue {
-        let mut queue = LockQueue::with_window((10, 10));
-        for wait in three() {
-            queue.window.add(Span::of(&wait, OtherSide::of(&wait, false)));
-        }
+        let mut queue = LockQueue::together((10, 10));
+        queue.add(&mut QueueRoom::new(1), &three().map(|wait| Brief::from(&wait)));
         queue
     }
 
@@ -265,7 +362,7 @@ mod tests {
         let whole = whole.into_holds(&StackTable::default());
         for cut in 1..260 {
             let mut parts = filled();
-            parts.pass(&mut room, Monotonic(cut));
+            parts.pass(&mut room, cut);
             parts.finish(&mut room);
             assert_eq!(parts.into_holds(&StackTable::default()), whole, "cut at {cut}");
         }

@@ -2,6 +2,7 @@
 
 use tracer_common::event::WAIT_CLIPPED_END;
 
+use crate::analyze::brief::Brief;
 use crate::analyze::{OtherSide, Source};
 use crate::trace::records::{SideStack, Wait};
 use crate::units::{LockIndex, Monotonic, ThreadIndex};
@@ -31,17 +32,13 @@ pub(super) struct Span {
 
 impl Span {
     /// Of a wait, and of who was in its way.
-    ///
-    /// The waking is at the wait's end less all its run-queue time: exact for a wait of one
-    /// episode, too early by the run-queue time of the earlier ones if several were stitched.
     pub(super) fn of(wait: &Wait, other: OtherSide) -> Self {
-        let to = Monotonic(wait.end.0.saturating_sub(wait.runq.0));
-        let length = to.since(wait.start).min(wait.total());
+        let (from, to) = Brief::from(wait).queued();
         Self {
             thread: wait.thread,
             lock: wait.lock,
-            from: Monotonic(to.0 - length.0),
-            to,
+            from: Monotonic(from),
+            to: Monotonic(to),
             end: wait.end,
             owner: match other.source {
                 Source::Owner | Source::OwnerUnverified => {

@@ -5,7 +5,7 @@
 //! waits are not written in the exact order of their ends. So they are collected until the window
 //! is full, and then the time up to the middle one's end is dealt with for good. A wait that is
 //! still under way then goes on in the next part. One that arrives later and began earlier (it was
-//! longer than half a window of other waits) loses its beginning, and is counted.
+//! longer than half a window of other waits) loses its beginning.
 
 use super::span::Span;
 use crate::units::Monotonic;
@@ -16,18 +16,12 @@ pub(super) struct Window {
     spans: Vec<Span>,
     capacity: usize,
     done: Monotonic,
-    late: u64,
 }
 
 impl Window {
     /// Room for `capacity` spans, at least 1.
     pub(super) fn new(capacity: usize) -> Self {
-        Self { spans: Vec::new(), capacity: capacity.max(1), done: Monotonic(0), late: 0 }
-    }
-
-    /// Gives it more room, if it has less.
-    pub(super) fn grow(&mut self, capacity: usize) {
-        self.capacity = self.capacity.max(capacity);
+        Self { spans: Vec::new(), capacity: capacity.max(1), done: Monotonic(0) }
     }
 
     /// Forgets everything, and begins anew at `done`.
@@ -38,9 +32,6 @@ impl Window {
 
     /// Takes one more; true if the window is full.
     pub(super) fn add(&mut self, mut span: Span) -> bool {
-        if span.from < self.done && span.from < span.to {
-            self.late += 1;
-        }
         if span.end > self.done {
             span.from = span.from.max(self.done.min(span.to));
             self.spans.push(span);
@@ -84,11 +75,6 @@ impl Window {
         });
         self.done = self.done.max(cut);
     }
-
-    /// Waits whose beginning came too late.
-    pub(super) fn late(&self) -> u64 {
-        self.late
-    }
 }
 
 #[cfg(test)]
@@ -112,7 +98,7 @@ mod tests {
         window.add(span(5, 0, (20, 60, 61), None));
         window.add(span(6, 0, (20, 30, 31), None));
         window.add(span(7, 0, (70, 80, 81), None));
-        assert_eq!((window.late(), window.spans().len()), (2, 3));
+        assert_eq!(window.spans().len(), 3);
         assert_eq!(window.spans()[1].from, Monotonic(51));
     }
 
