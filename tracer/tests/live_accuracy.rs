@@ -39,9 +39,11 @@ fn assert_right(families: &[&str]) {
                 Outcome::NotHere => continue,
                 Outcome::Failed(why) => panic!("{family} on {version}: {why}"),
             };
-            // One that ends by a time-out in the truth may not have slept at all.
+            // One that ends by a time-out in the truth may not have slept at all: one of each program, or
+            // 2 %.
             let Share { part, of, .. } = score.matched;
-            assert!(of > 0 && part * 50 >= of * 49, "{family} on {version}: saw {part} of {of}");
+            let enough = part * 50 >= of * 49 || of > 10 && part + 1 == of;
+            assert!(of > 0 && enough, "{family} on {version}: saw {part} of {of}");
             for (what, share) in [
                 ("kind", score.kind),
                 ("class", score.class),
