@@ -270,7 +270,7 @@ proptest! {
                 start: Monotonic(1_000_000_000_001),
                 end: Monotonic(1_000_000_100_000),
                 yielded: Ns(ns),
-                yields: ns / 1_000,
+                yields: 1 + ns / 1_000, // a run is of one yield at least
                 stack: SideStack::from_u64(stack).unwrap(),
             })
             .collect();
