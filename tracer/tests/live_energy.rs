@@ -77,6 +77,12 @@ fn calibration(file: &Path, root: &Path, watts: f64) {
     std::fs::write(file, text.to_string()).expect("a file");
 }
 
+/// How to record with the simulator's counter and such a calibration.
+fn with_calibration<'a>(root: &'a Path, file: &'a Path) -> [&'a str; 8] {
+    let (root, file) = (path(root), path(file));
+    ["--energy", "powercap", "--powercap-root", root, "--idle", "calibrated", "--calibration", file]
+}
+
 #[test]
 fn a_spinning_program_is_given_what_it_spun() {
     let _alone = live::alone();
@@ -89,19 +95,8 @@ fn a_spinning_program_is_given_what_it_spun() {
     let simulator = Simulator::start(model);
     let calibrated = folder.path().join("calibration.json");
     calibration(&calibrated, simulator.root(), idle);
-    let options = [
-        "--energy",
-        "powercap",
-        "--powercap-root",
-        path(simulator.root()),
-        "--idle",
-        "calibrated",
-        "--calibration",
-        path(&calibrated),
-        "--sample-hz",
-        "1999",
-    ];
-    record(load.pid(), "8s", &trace, &options);
+    let options = with_calibration(simulator.root(), &calibrated);
+    record(load.pid(), "8s", &trace, &[&options[..], &["--sample-hz", "1999"]].concat());
     let windows = windows(&trace);
     all_time_is_somewhere(&windows);
     let report = live::report(&trace);
@@ -141,17 +136,7 @@ fn two_programs_side_by_side_share_what_they_used() {
         Simulator::start(Model { idle_watts: 0.5, share: Some(mine), ..Model::default() });
     let calibrated = folder.path().join("calibration.json");
     calibration(&calibrated, simulator.root(), 0.5);
-    let options = [
-        "--energy",
-        "powercap",
-        "--powercap-root",
-        path(simulator.root()),
-        "--idle",
-        "calibrated",
-        "--calibration",
-        path(&calibrated),
-    ];
-    record(load.pid(), "6s", &trace, &options);
+    record(load.pid(), "6s", &trace, &with_calibration(simulator.root(), &calibrated));
     let windows = windows(&trace);
     all_time_is_somewhere(&windows);
     let report = live::report(&trace);

@@ -82,8 +82,8 @@ fn slice_ends(owner: (u32, u32), next: (u32, u32)) {
     // SAFETY: a helper without arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
     let Some(clock) = CPU_CLOCKS.get_ptr_mut(cpu) else { return };
-    // SAFETY: this CPU's value, which only this program writes, with interrupts off; others read it
-    // by its `seq`.
+    // SAFETY: this CPU's value, which only this program and the sampler write, both with interrupts
+    // off; others read it by its `seq`.
     let clock = unsafe { &mut *clock };
     // SAFETY: a live map value, read as a whole.
     let generation = GENERATION.get_ptr(0).map_or(0, |value| unsafe { read_volatile(value) });
