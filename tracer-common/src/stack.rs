@@ -110,7 +110,7 @@ impl WalkEnd {
 
 /// Offsets in a `_PyInterpreterFrame`. One byte each: then the verifier knows their range without a
 /// mask, which a walk would pay for at every frame.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct FrameOffsets {
     /// `previous`.
@@ -128,9 +128,52 @@ pub struct FrameOffsets {
     pub first_shim_owner: u8,
     /// `localsplus`.
     pub locals: u8,
-    /// Always 0.
-    pub _pad: u8,
+    /// Which of [`FrameOffsets::COMPILED`] this is, from 1 on; 0: none of them.
+    pub compiled: u8,
 }
+
+impl FrameOffsets {
+    /// Layouts that the kernel side has a copy of its frame loop for, with the offsets as constants in
+    /// its instructions: a third of what a frame costs is looking for its fields. Any other goes
+    /// through the loop that reads them from the configuration.
+    pub const COMPILED: [Self; 4] = [
+        Self::compile(1, [48, 32, 56, 69], NO_FRAME_FIELD), // 3.11
+        Self::compile(2, [8, 0, 56, 70], NO_FRAME_FIELD),   // 3.12, 3.13, free-threaded 3.13
+        Self::compile(3, [8, 0, 56, 74], NO_FRAME_FIELD),   // 3.14, 3.15
+        Self::compile(4, [8, 0, 56, 78], 72),               // free-threaded 3.14, 3.15
+    ];
+
+    const fn compile(compiled: u8, offsets: [u8; 4], tlbc_index: u8) -> Self {
+        let [previous, executable, instruction, owner] = offsets;
+        let first_shim_owner = FIRST_SHIM_OWNER;
+        let locals = 0; // which the loop does not use
+        Self {
+            previous,
+            executable,
+            instruction,
+            owner,
+            tlbc_index,
+            first_shim_owner,
+            locals,
+            compiled,
+        }
+    }
+
+    /// These offsets, marked with their number in [`FrameOffsets::COMPILED`] if they are there.
+    #[must_use]
+    pub fn marked(self) -> Self {
+        let alike = |known: &&Self| **known == Self { locals: 0, compiled: known.compiled, ..self };
+        Self {
+            compiled: Self::COMPILED.iter().find(alike).map_or(0, |known| known.compiled),
+            ..self
+        }
+    }
+}
+
+/// `FRAME_OWNED_BY_CSTACK` of 3.12 and 3.13, `FRAME_OWNED_BY_INTERPRETER` since 3.14
+/// (`Include/internal/pycore_frame.h`); 3.11 has no owner that large. From this one on, a frame is
+/// the interpreter's own and has no Python code.
+pub const FIRST_SHIM_OWNER: u8 = 3;
 
 /// A frame of this version has no such field.
 pub const NO_FRAME_FIELD: u8 = u8::MAX;

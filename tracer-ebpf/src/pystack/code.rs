@@ -9,6 +9,7 @@ use tracer_common::stack::{NO_FIELD, code_check};
 use tracer_common::{StackConfig, WalkEnd};
 
 use super::scratch::{Walk, code_half_word, code_word, read_code, thread_word};
+use super::{end, prepare};
 use crate::process;
 use crate::user_memory::word;
 
@@ -100,30 +101,56 @@ fn key(address: u64, tlbc: u32) -> u64 {
 /// a frame is at `instruction`.
 #[inline(always)]
 pub(super) fn load(
-    config: &StackConfig,
     walk: *mut Walk,
     (address, tlbc): (u64, u32),
     instruction: u64,
     generation: u64,
 ) -> Result<Code, WalkEnd> {
     let key = key(address, tlbc);
-    let slot = (key.wrapping_mul(HASH_FACTOR) >> (u64::BITS - CODE_SLOTS.ilog2())) as usize;
-    // SAFETY: this CPU's value; programs don't nest on a CPU (`prepare`). The slot has no more bits
-    // than the array's length, and the two references don't overlap: `codes` is used through `entry`
-    // only.
-    let (entry, walk) = unsafe {
-        let codes = (&raw mut (*walk).codes).cast::<CodeEntry>();
-        (&mut *codes.add(slot), walk)
-    };
+    let entry = entry(walk, key);
+    // SAFETY: this CPU's value, read again after `lw_code` has written it.
+    let CodeEntry { key: found, base, check } = unsafe { *entry };
     // An instruction elsewhere than in the copy known says that there is another by now.
-    if entry.key != key ^ generation
-        || tlbc != 0 && instruction.wrapping_sub(entry.base) >> 1 >= entry.check & UNITS
+    if found == key ^ generation
+        && (tlbc == 0 || instruction.wrapping_sub(base) >> 1 < check & UNITS)
     {
-        entry.key = 0;
-        fill(config, walk, entry, address, tlbc)?;
-        entry.key = key ^ generation;
+        return Ok(Code { base, check: check & !UNITS });
     }
-    Ok(Code { base: entry.base, check: entry.check & !UNITS })
+    let ended = lw_code(address, tlbc);
+    if ended != 0 {
+        return Err(end(ended));
+    }
+    // SAFETY: as above.
+    let CodeEntry { base, check, .. } = unsafe { *entry };
+    Ok(Code { base, check: check & !UNITS })
+}
+
+/// Where a key's answer is.
+#[inline(always)]
+fn entry(walk: *mut Walk, key: u64) -> *mut CodeEntry {
+    let slot = (key.wrapping_mul(HASH_FACTOR) >> (u64::BITS - CODE_SLOTS.ilog2())) as usize;
+    // SAFETY: this CPU's value. The slot has no more bits than the array's length.
+    unsafe { (&raw mut (*walk).codes).cast::<CodeEntry>().add(slot) }
+}
+
+/// Reads a code object and caches the answer; returns a [`WalkEnd`] number, 0 if it is one.
+///
+/// Not in the loop over frames, which is verified once per step: all of its branches would be as well.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lw_code(address: u64, tlbc: u32) -> u64 {
+    let Ok((config, walk)) = prepare() else { return WalkEnd::CodeFault as u64 };
+    let key = key(address, tlbc);
+    // SAFETY: this CPU's value; programs don't nest on a CPU (`prepare`), and nothing else uses `codes`
+    // meanwhile.
+    let entry = unsafe { &mut *entry(walk, key) };
+    entry.key = 0;
+    if let Err(ended) = fill(config, walk, entry, address, tlbc) {
+        return ended as u64;
+    }
+    // SAFETY: this CPU's value.
+    entry.key = key ^ unsafe { (*walk).generation.mixed };
+    0
 }
 
 #[inline(always)]

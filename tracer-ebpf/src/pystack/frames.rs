@@ -1,6 +1,6 @@
 //! From the leaf frame to the outermost one.
 
-use tracer_common::stack::{MAX_FRAMES, NO_FRAME_FIELD};
+use tracer_common::stack::{FrameOffsets, MAX_FRAMES, NO_FRAME_FIELD};
 use tracer_common::{NoStack, StackConfig, WalkEnd};
 
 use super::code::{Code, HASH_FACTOR};
@@ -25,19 +25,85 @@ const C_STACK_BYTES: u64 = 8 << 20;
 /// zeros there (`Include/internal/pycore_stackref.h`).
 const TAG_BITS: u64 = 3;
 
-/// Walks from the frame at `first` on: fills in the scratch's frames, their count and the stack's
-/// id. Returns a [`WalkEnd`] number.
+/// Walks from the frame at `first` on: fills in the scratch's frames, their count and the stack's id.
+#[inline(always)]
+pub(super) fn walk_frames(config: &StackConfig, first: u64) -> WalkEnd {
+    super::end(match config.frame.compiled {
+        1 => lw_frames_1(first),
+        2 => lw_frames_2(first),
+        3 => lw_frames_3(first),
+        4 => lw_frames_4(first),
+        _ => lw_frames(first),
+    })
+}
+
+// What `lw_window` found: the frame is in the window, it is an entry frame, or (from `ENDED` on) the
+// number of a `WalkEnd`.
+const IN_WINDOW: u64 = 0;
+const ENTRY: u64 = 1;
+const ENDED: u64 = 2;
+
+/// Reads a frame that is not in the window into it; an entry frame leaves the window as it is.
+///
+/// Not in the loop, which is verified once per step: all of its branches would be as well.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(super) extern "C" fn lw_frames(first: u64) -> u64 {
-    match prepare() {
-        Ok((config, scratch)) => walk(config, scratch, first) as u64,
-        Err(_) => WalkEnd::FrameFault as u64,
+extern "C" fn lw_window(frame: u64) -> u64 {
+    let Ok((config, walk)) = prepare() else { return ENDED + WalkEnd::FrameFault as u64 };
+    // SAFETY: this CPU's value.
+    let (thread, sp) = unsafe { ((*walk).thread_address, (*walk).user_sp) };
+    if frame == 0 || frame.wrapping_sub(thread) < THREAD_STATE_BYTES {
+        return ENDED + WalkEnd::Complete as u64;
     }
+    if frame & 7 != 0 || frame.wrapping_sub(FIRST_PAGE) >= USER_END - FIRST_PAGE {
+        return ENDED + WalkEnd::BadFrame as u64;
+    }
+    // Where C calls Python, an entry frame lies on the C stack (3.12 and later,
+    // `_PyEval_EvalFrameDefault`): it is looked at by itself, and the window stays.
+    if frame.wrapping_sub(sp) < C_STACK_BYTES
+        && read_values(walk, frame, FRAME_BYTES as u32)
+        && code_word(walk, u32::from(config.frame.owner)) as u8 >= config.frame.first_shim_owner
+    {
+        // SAFETY: as above.
+        unsafe { (*walk).beyond_entry = code_word(walk, u32::from(config.frame.previous)) };
+        return ENTRY;
+    }
+    if load_frame(walk, frame) { IN_WINDOW } else { ENDED + WalkEnd::FrameFault as u64 }
+}
+
+const _: () = assert!(FrameOffsets::COMPILED.len() == 4, "one loop for each");
+
+macro_rules! loops {
+    ($($name:ident: $compiled:literal;)+) => {$(
+        /// Returns a [`WalkEnd`] number.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $name(first: u64) -> u64 {
+            match prepare() {
+                Ok((config, scratch)) => walk::<$compiled>(config, scratch, first) as u64,
+                Err(_) => WalkEnd::FrameFault as u64,
+            }
+        }
+    )+};
+}
+
+loops! {
+    lw_frames: 0;
+    lw_frames_1: 1;
+    lw_frames_2: 2;
+    lw_frames_3: 3;
+    lw_frames_4: 4;
+}
+
+/// The offsets of a compiled layout (from 1 on), known to the compiler; 0: those of the configuration.
+#[inline(always)]
+fn offsets<const COMPILED: usize>(config: &StackConfig) -> FrameOffsets {
+    if COMPILED == 0 { config.frame } else { FrameOffsets::COMPILED[COMPILED - 1] }
 }
 
 #[inline(always)]
-fn walk(config: &StackConfig, walk: *mut Walk, first: u64) -> WalkEnd {
+fn walk<const COMPILED: usize>(config: &StackConfig, walk: *mut Walk, first: u64) -> WalkEnd {
+    let fields = offsets::<COMPILED>(config);
     let mut frame = first;
     // The same addresses mean other code in another process.
     let mut hash = HASH_FACTOR ^ u64::from(process::number()) << 24;
@@ -48,52 +114,40 @@ fn walk(config: &StackConfig, walk: *mut Walk, first: u64) -> WalkEnd {
     unsafe { (*walk).event.frames = 0 };
     // SAFETY: as above.
     let generation = unsafe { (*walk).generation.mixed };
-    // SAFETY: as above.
-    let (thread, sp) = unsafe { ((*walk).thread_address, (*walk).user_sp) };
     for _ in 0..MAX_STEPS {
         // Most frames are in the window, and what it was read for need not be looked at again.
         if !has_frame(walk, frame) {
-            if frame == 0 || frame.wrapping_sub(thread) < THREAD_STATE_BYTES {
-                end = WalkEnd::Complete;
-                break;
-            }
-            if frame & 7 != 0 || frame.wrapping_sub(FIRST_PAGE) >= USER_END - FIRST_PAGE {
-                end = WalkEnd::BadFrame;
-                break;
-            }
-            // Where C calls Python, an entry frame lies on the C stack (3.12 and later,
-            // `_PyEval_EvalFrameDefault`): it is looked at by itself, and the window stays.
-            if frame.wrapping_sub(sp) < C_STACK_BYTES
-                && read_values(walk, frame, FRAME_BYTES as u32)
-                && code_word(walk, u32::from(config.frame.owner)) as u8
-                    >= config.frame.first_shim_owner
-            {
-                frame = code_word(walk, u32::from(config.frame.previous));
-                continue;
-            }
-            if !load_frame(walk, frame) {
-                end = WalkEnd::FrameFault;
-                break;
+            match lw_window(frame) {
+                IN_WINDOW => {}
+                ENTRY => {
+                    // SAFETY: as above.
+                    frame = unsafe { (*walk).beyond_entry };
+                    continue;
+                }
+                ended => {
+                    end = super::end(ended - ENDED);
+                    break;
+                }
             }
         }
-        let previous = frame_word(walk, frame, config.frame.previous);
+        let previous = frame_word(walk, frame, fields.previous);
         // Shims and interpreter entries are no Python code (`Include/internal/pycore_frame.h`,
         // `enum _frameowner`); neither are cleared frames' empty executables.
-        if frame_byte(walk, frame, config.frame.owner) < config.frame.first_shim_owner {
+        if frame_byte(walk, frame, fields.owner) < fields.first_shim_owner {
             // SAFETY: as above; volatile, so that it is not kept in a register.
             let n = unsafe { (&raw const (*walk).event.frames).read_volatile() } as usize;
             if n >= MAX_FRAMES {
                 break;
             }
-            let address = frame_word(walk, frame, config.frame.executable) & !TAG_BITS;
-            let instruction = frame_word(walk, frame, config.frame.instruction);
-            let tlbc = if config.frame.tlbc_index == NO_FRAME_FIELD {
+            let address = frame_word(walk, frame, fields.executable) & !TAG_BITS;
+            let instruction = frame_word(walk, frame, fields.instruction);
+            let tlbc = if fields.tlbc_index == NO_FRAME_FIELD {
                 0
             } else {
-                frame_half_word(walk, frame, config.frame.tlbc_index)
+                frame_half_word(walk, frame, fields.tlbc_index)
             };
             let Code { base, check } =
-                match code::load(config, walk, (address, tlbc), instruction, generation) {
+                match code::load(walk, (address, tlbc), instruction, generation) {
                     Ok(code) => code,
                     Err(failed) => {
                         end = failed;

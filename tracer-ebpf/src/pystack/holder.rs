@@ -7,7 +7,7 @@ use tracer_common::event::{WAIT_HOLDER_ENDED_EARLY, WAIT_HOLDER_MOVED};
 use tracer_common::{NoStack, StackConfig, WalkEnd};
 
 use super::scratch::{Walk, frame_word, load_frame, read_thread, thread_word};
-use super::{code, end, frames, intern, prepare, scratch, thread};
+use super::{code, frames, intern, prepare, scratch, thread};
 use crate::maps::WALK;
 use crate::task::Task;
 use crate::user_memory::word;
@@ -74,7 +74,7 @@ extern "C" fn lw_holder_stack(tid: u32, ns_tid: u32, gil: u64, now: u64) -> u64 
         *flags = WAIT_HOLDER_MOVED;
     }
     code::begin(config, walk, now);
-    let end = end(frames::lw_frames(if first < second { first } else { second }));
+    let end = frames::walk_frames(config, if first < second { first } else { second });
     if !matches!(end, WalkEnd::Complete | WalkEnd::Truncated) {
         *flags |= WAIT_HOLDER_ENDED_EARLY;
     }

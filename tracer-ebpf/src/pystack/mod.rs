@@ -106,7 +106,7 @@ extern "C" fn lw_stack(tid: u32, ns_tid: u32, now: u64, with_subjects: u64, sp: 
         subjects::lw_subjects(frame);
     }
     code::begin(config, walk, now);
-    let end = end(frames::lw_frames(frame));
+    let end = frames::walk_frames(config, frame);
     count(Stat::StacksWalked, 1);
     match end {
         WalkEnd::Complete => {}

@@ -35,6 +35,8 @@ pub(crate) struct Walk {
     pub(super) thread_address: u64,
     /// The thread's user stack pointer; 0: not known.
     pub(super) user_sp: u64,
+    /// The frame that the last entry frame was called from.
+    pub(super) beyond_entry: u64,
     /// What code-object answers must have been cached under to be believed.
     pub(super) generation: Generation,
     /// Frequent walks are paid for until then.

@@ -226,8 +226,9 @@ impl Interpreter {
                 tlbc_index: frame.tlbc_index.map_or(NO_FRAME_FIELD, |offset| offset as u8),
                 first_shim_owner: frame.first_shim_owner,
                 locals: frame.locals as u8,
-                _pad: 0,
-            },
+                compiled: 0,
+            }
+            .marked(),
             ob_type: *ob_type as u32,
             code_first_line: code.first_line as u32,
             code_qualname: code.qualname as u32,

@@ -6,6 +6,8 @@
 //! `verify` checks against the live process, because not every patch release was looked at.
 //! `scripts/derive_layouts.py` derives them.
 
+use tracer_common::stack::FIRST_SHIM_OWNER;
+
 use super::attributes::AttributeLayout;
 use super::debug_offsets::DebugOffsets;
 use super::frame_fields::{
@@ -23,11 +25,6 @@ const MAX_STRUCT: u64 = 1 << 20;
 const MAX_CODE: u64 = 1 << 12;
 /// Where the data of a string begins, at most (bytes).
 const MAX_HEADER: u64 = 256;
-
-/// `FRAME_OWNED_BY_CSTACK` of 3.12 and 3.13, `FRAME_OWNED_BY_INTERPRETER` since 3.14
-/// (`Include/internal/pycore_frame.h`); 3.11 has no owner that large. From this one on, a frame is
-/// the interpreter's own and has no Python code.
-const FIRST_SHIM_OWNER: u8 = 3;
 
 impl FrameLayout {
     /// The layout of a live interpreter; `runtime` is the address of `_PyRuntime`.
