@@ -146,6 +146,9 @@ pub const QUICK_SLOTS: u32 = 8192;
 pub const ASLEEP: u32 = 1;
 /// The same, for a lock that says what it is without a stack.
 pub const ASLEEP_TOLD: u32 = 2;
+/// Awake, and with yields that are not booked yet. A thread that is neither asleep nor spins has
+/// nothing that a preemption could change.
+pub const SPINS: u32 = 4;
 
 /// What the most frequent switches look at, of one thread: a cache line in a table without hashing,
 /// at the thread's id modulo [`QUICK_SLOTS`]. A thread whose place is taken does without.
@@ -154,7 +157,8 @@ pub const ASLEEP_TOLD: u32 = 2;
 pub struct QuickState {
     /// Whose it is; 0: nobody's.
     pub tid: u32,
-    /// Not 0: its next switch-in ends a futex wait, [`ASLEEP`] or [`ASLEEP_TOLD`].
+    /// [`ASLEEP`] or [`ASLEEP_TOLD`]: its next switch-in ends a futex wait. [`SPINS`]: it does not. 0:
+    /// neither.
     pub asleep: u32,
     /// [`Spin::sp`] of the spin under way; 0: none, or its register is not learned.
     pub sp: u64,

@@ -2,7 +2,7 @@
 //! without hashing. In a storm of yields that halves what a switch costs.
 
 use tracer_common::QuickState;
-use tracer_common::thread::{ASLEEP, ASLEEP_TOLD, QUICK_SLOTS, Spin, ThreadState};
+use tracer_common::thread::{ASLEEP, ASLEEP_TOLD, QUICK_SLOTS, SPINS, Spin, ThreadState};
 
 use crate::maps::QUICK;
 use crate::pystack;
@@ -41,7 +41,13 @@ pub(crate) fn release(tid: u32) {
 /// Whether the thread's next switch-in ends a futex wait; `None` if it has no slot.
 #[inline(always)]
 pub(crate) fn is_asleep(tid: u32) -> Option<bool> {
-    of(tid).map(|slot| slot.asleep != 0)
+    of(tid).map(|slot| slot.asleep & (ASLEEP | ASLEEP_TOLD) != 0)
+}
+
+/// Whether the thread, which is about to be preempted, has nothing to book then.
+#[inline(always)]
+pub(crate) fn only_runs(tid: u32) -> bool {
+    of(tid).is_some_and(|slot| slot.asleep == 0)
 }
 
 /// The thread falls asleep in the futex wait that `state` has.
@@ -83,10 +89,12 @@ pub(crate) fn counts_yield(tid: u32, registers: Registers) -> bool {
     same
 }
 
-/// From now on yields of this spin are counted here.
+/// From now on yields of this spin are counted here, if its register is known.
 #[inline(always)]
 pub(crate) fn begin_spin(tid: u32, spin: &Spin) {
-    if let Some(slot) = of(tid).filter(|_| spin.register != 0) {
+    let Some(slot) = of(tid) else { return };
+    slot.asleep = SPINS;
+    if spin.register != 0 {
         slot.sp = spin.sp;
         slot.lock = spin.lock;
         slot.register = spin.register;
@@ -100,5 +108,6 @@ pub(crate) fn end_spin(tid: u32) -> u64 {
     let yields = slot.yields;
     slot.yields = 0;
     slot.sp = 0;
+    slot.asleep &= !SPINS;
     yields
 }

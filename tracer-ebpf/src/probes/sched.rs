@@ -12,8 +12,8 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use tracer_common::event::WAIT_CLIPPED_START;
 use tracer_common::thread::{
-    ASLEEP_TOLD, SyscallState, ThreadState, WHY_FUTEX, WHY_OTHER, WHY_PREEMPTED, WHY_RUNNING,
-    WHY_YIELD,
+    ASLEEP, ASLEEP_TOLD, SyscallState, ThreadState, WHY_FUTEX, WHY_OTHER, WHY_PREEMPTED,
+    WHY_RUNNING, WHY_YIELD,
 };
 use tracer_common::{DropReason, NoStack, Shape, Stat};
 
@@ -81,7 +81,13 @@ fn switch<const REGISTERS: bool, const ONE: bool>(ctx: &BtfTracePointContext) ->
     if process::includes::<ONE>(target, prev) {
         let preempted = ctx.arg::<u64>(0) & 0xff != 0;
         let state = if REGISTERS { ctx.arg(3) } else { prev.state() };
-        if !(REGISTERS && syscall_hooks() == 0 && !preempted && state == 0 && yields(prev)) {
+        // As many switches as waits: a thread that is woken often takes the CPU from who wakes it, at
+        // the end of its system call (where it is not called a preemption, but runs on).
+        let nothing = REGISTERS
+            && syscall_hooks() == 0
+            && (preempted || state == 0)
+            && (!preempted && yields(prev) || quick::only_runs(prev.pid()));
+        if !nothing {
             time = now();
             switch_out::<REGISTERS, ONE>(prev, preempted, state, time);
         }
@@ -296,7 +302,8 @@ fn waking<const ONE: bool>(task: Task) {
     // Whoever is delayed here has just let go of a lock, and a storm of them grows calmer with each
     // hundred nanoseconds. So one cache line of the sleeper's must do if there are no stacks to walk.
     if let Some(slot) = quick::of(tid) {
-        let (asleep, told) = (slot.asleep != 0, slot.asleep == ASLEEP_TOLD);
+        let told = slot.asleep == ASLEEP_TOLD;
+        let asleep = told || slot.asleep == ASLEEP;
         let sleeper = Sleeper { uaddr: slot.uaddr, out_ns: slot.out_ns, asleep, told };
         let woke = waker != 0 && wakes::<ONE>(task, current, &sleeper);
         slot.waker_tid = if woke { waker } else { 0 };
