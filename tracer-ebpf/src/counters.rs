@@ -2,8 +2,7 @@
 
 use aya_ebpf::maps::PerCpuArray;
 use tracer_common::counter::lock_slot;
-use tracer_common::thread::Chain;
-use tracer_common::{DropReason, Shape, ShapeTotals, Stat, SyscallTotals};
+use tracer_common::{DropReason, FutexIdentity, Shape, ShapeTotals, Stat, SyscallTotals};
 
 use crate::maps::{BELOW, BELOW_LOCKS, DROPS, STATS, SYSCALLS};
 use crate::process;
@@ -32,23 +31,28 @@ pub(crate) fn syscalls(change: impl FnOnce(&mut SyscallTotals)) {
 
 /// Adds a wait to per-shape totals.
 #[inline(always)]
-pub(crate) fn add_to_shape(map: &PerCpuArray<ShapeTotals>, chain: &Chain) {
-    if let Some(totals) = map.get_ptr_mut(chain.id.shape) {
+pub(crate) fn add_to_shape(
+    map: &PerCpuArray<ShapeTotals>,
+    id: &FutexIdentity,
+    blocked: u64,
+    runq: u64,
+) {
+    if let Some(totals) = map.get_ptr_mut(id.shape) {
         // SAFETY: a live per-CPU map value; written only from `sched_switch` and thread exit,
         // which don't nest on one CPU.
-        add_chain(unsafe { &mut *totals }, chain);
+        add_wait(unsafe { &mut *totals }, blocked, runq);
     }
 }
 
 /// Adds a wait below the threshold: to its lock's totals if its shape says too little, else (or if
 /// the lock's place is taken) to those of its shape.
 #[inline(always)]
-pub(crate) fn add_below(chain: &Chain) {
+pub(crate) fn add_below(id: &FutexIdentity, blocked: u64, runq: u64) {
     const PARKED: u32 = Shape::Parked as u32;
     const SEMAPHORE: u32 = Shape::Semaphore as u32;
-    let lock = match chain.id.shape {
-        PARKED => chain.id.lock,
-        SEMAPHORE => chain.id.uaddr,
+    let lock = match id.shape {
+        PARKED => id.lock,
+        SEMAPHORE => id.uaddr,
         _ => 0,
     };
     // After a fork the same address is another lock.
@@ -60,22 +64,22 @@ pub(crate) fn add_below(chain: &Chain) {
         let slot = unsafe { &mut *slot };
         if slot.lock == 0 {
             slot.lock = lock;
-            slot.shape = chain.id.shape;
+            slot.shape = id.shape;
         }
-        if slot.lock == lock && slot.shape == chain.id.shape {
-            add_chain(&mut slot.totals, chain);
+        if slot.lock == lock && slot.shape == id.shape {
+            add_wait(&mut slot.totals, blocked, runq);
             return;
         }
     }
-    add_to_shape(&BELOW, chain);
+    add_to_shape(&BELOW, id, blocked, runq);
 }
 
 #[inline(always)]
-fn add_chain(totals: &mut ShapeTotals, chain: &Chain) {
-    let total = chain.blocked_ns + chain.runq_ns;
+fn add_wait(totals: &mut ShapeTotals, blocked: u64, runq: u64) {
+    let total = blocked + runq;
     totals.waits += 1;
-    totals.blocked_ns += chain.blocked_ns;
-    totals.runq_ns += chain.runq_ns;
+    totals.blocked_ns += blocked;
+    totals.runq_ns += runq;
     if total > totals.max_ns {
         totals.max_ns = total;
     }

@@ -44,12 +44,12 @@ fn wakeup() -> u64 {
 pub(crate) fn wait(tid: u32, state: &ThreadState, waker_tid: u32) {
     let chain = &state.chain;
     if chain.blocked_ns + chain.runq_ns < min_wait_ns() {
-        add_below(chain);
+        add_below(&chain.id, chain.blocked_ns, chain.runq_ns);
         return;
     }
     let Some(mut entry) = EVENTS.reserve::<WaitEvent>(0) else {
         lost(DropReason::RingFullWait);
-        add_to_shape(&LOST, chain);
+        add_to_shape(&LOST, &chain.id, chain.blocked_ns, chain.runq_ns);
         return;
     };
     let event = entry.as_mut_ptr();

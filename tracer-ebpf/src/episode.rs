@@ -8,8 +8,9 @@ use tracer_common::event::{WAIT_WAKE_UNSEEN, WAIT_WOKEN_BEFORE_SLEEP};
 use tracer_common::thread::ThreadState;
 use tracer_common::{FutexIdentity, NoStack, SUBJECTS, Shape, Stat};
 
-use crate::counters::count;
+use crate::counters::{add_below, count};
 use crate::emit;
+use crate::globals::min_wait_ns;
 
 /// A thread that goes straight back to waiting does so within microseconds; one that was away for
 /// longer got what it waited for and came again.
@@ -69,6 +70,13 @@ pub(crate) fn end(tid: u32, state: &mut ThreadState, now: u64) {
     };
     let waker = if flag == WAIT_WAKE_UNSEEN { 0 } else { state.waker_tid };
     state.wake_ns = 0;
+    if waker != 0 && state.chain.episodes == 0 && blocked + runq < min_wait_ns() {
+        // Most waits of a busy lock: only a number in the totals.
+        state.chain.end_ns = now;
+        state.waker_stack = NoStack::NotTaken as u64;
+        add_below(&state.current, blocked, runq);
+        return;
+    }
     if state.chain.episodes == 0 {
         state.chain.id = state.current;
         state.chain.start_ns = out;

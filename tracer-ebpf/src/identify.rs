@@ -156,6 +156,18 @@ pub(crate) fn is_shared(op: u32) -> bool {
     op & FUTEX_PRIVATE == 0
 }
 
+/// Whether `id`, of less than a moment ago, is of the same semaphore, whose object is known and had no
+/// owner: a `Lock`, or an `RLock` that was just let go. Nothing needs to be read again then.
+#[inline(always)]
+pub(crate) fn is_known_semaphore(id: &FutexIdentity, wait: WaitArguments) -> bool {
+    id.uaddr == wait.uaddr
+        && id.shape == Shape::Semaphore as u32
+        && id.op == wait.op
+        && id.val == wait.val
+        && id.object != 0
+        && id.owner == 0
+}
+
 /// Fills in what `wait` waits for. The waiter is current, `sp` is its user stack pointer. `again`: the
 /// thread waited for what `id` still has less than a moment ago.
 #[inline(always)]

@@ -23,7 +23,8 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
 pub(crate) static RECORDS: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
 
-/// Thread id -> its state (u). User space inserts the threads found at attach and removes dead
+/// Thread id -> its state (u), if that is not in `STATES`: then only the key counts, until the thread
+/// ends. User space inserts the threads found at attach and removes dead
 /// ones; `lw_fork` inserts those born later. Preallocated: `sched_switch` only looks up.
 #[map]
 pub(crate) static THREADS: HashMap<u32, ThreadState> = HashMap::with_max_entries(1024, 0);
@@ -35,6 +36,10 @@ pub(crate) static THREADS: HashMap<u32, ThreadState> = HashMap::with_max_entries
 /// (`array_map_alloc`, `kernel/bpf/arraymap.c`), else a slot would lie across two cache lines.
 #[map]
 pub(crate) static QUICK: Array<QuickState> = Array::with_max_entries(QUICK_SLOTS, BPF_F_MMAPABLE);
+
+/// States of the threads that have a quick slot, at the same places.
+#[map]
+pub(crate) static STATES: Array<ThreadState> = Array::with_max_entries(QUICK_SLOTS, 0);
 
 /// One all-zero state to insert from: a `ThreadState` is too large for the BPF stack.
 #[map]

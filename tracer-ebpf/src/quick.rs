@@ -22,10 +22,22 @@ pub(crate) fn of(tid: u32) -> Option<&'static mut QuickState> {
     slot(tid).filter(|slot| slot.tid == tid)
 }
 
-/// Gives a new thread a slot, if its place is free.
+/// Where a thread's slot is, if it has one.
+#[inline(always)]
+pub(crate) fn place(tid: u32) -> Option<u32> {
+    of(tid).map(|_| tid & (QUICK_SLOTS - 1))
+}
+
+/// Where a new thread's slot would be, if that place is free.
+#[inline(always)]
+pub(crate) fn free_place(tid: u32) -> Option<u32> {
+    slot(tid).filter(|slot| slot.tid == 0 || slot.tid == tid).map(|_| tid & (QUICK_SLOTS - 1))
+}
+
+/// Gives a new thread the slot at its place, which is free.
 #[inline(always)]
 pub(crate) fn claim(tid: u32) {
-    if let Some(slot) = slot(tid).filter(|slot| slot.tid == 0 || slot.tid == tid) {
+    if let Some(slot) = slot(tid) {
         *slot = QuickState { tid, ..QuickState::default() };
     }
 }

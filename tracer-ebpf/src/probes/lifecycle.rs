@@ -6,16 +6,14 @@
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::warn;
-use tracer_common::{
-    DropReason, EVENT_EXEC, EVENT_THREAD_EXIT, EVENT_THREAD_NEW, Stat, ThreadState,
-};
+use tracer_common::{DropReason, EVENT_EXEC, EVENT_THREAD_EXIT, EVENT_THREAD_NEW, Stat};
 
 use crate::counters::{count, lost};
 use crate::emit::Origin;
 use crate::globals::{follow_forks, target_tgid};
-use crate::maps::{THREADS, ZERO_STATE};
+use crate::maps::THREADS;
 use crate::task::{Task, now};
-use crate::{emit, episode, process, pystack, quick, spin};
+use crate::{emit, episode, process, pystack, spin, states};
 
 /// A thread of the target begins, or a process that is a child of a traced one.
 #[btf_tracepoint(function = "sched_process_fork")]
@@ -33,11 +31,10 @@ fn lw_fork(ctx: BtfTracePointContext) -> i32 {
     if THREADS.get_ptr(tid).is_some() {
         lost(DropReason::ThreadOverwritten);
     }
-    if !insert(tid, origin.tgid) {
+    if !states::add(tid, origin.tgid) {
         lost(DropReason::ThreadTableFull);
         warn!(&ctx, "thread {} is not traced: the table of threads is full", tid);
     }
-    quick::claim(tid);
     emit::thread(EVENT_THREAD_NEW, tid, now(), origin);
     0
 }
@@ -111,32 +108,15 @@ fn lw_exit(ctx: BtfTracePointContext) -> i32 {
     let task = Task(ctx.arg(0));
     if let Some(origin) = origin_now(task) {
         let (tid, now) = (task.pid(), now());
-        if let Some(state) = THREADS.get_ptr_mut(tid) {
-            // SAFETY: a live map value of the current task, which is on this CPU.
-            let state: &mut ThreadState = unsafe { &mut *state };
+        if let Some(state) = states::of(tid) {
             episode::close(tid, state, 0);
             // A little behind: up to date at the last tick or switch.
             state.exit_exec_ns = task.exec_ns();
             spin::flush(tid, state, now, state.exit_exec_ns);
         }
-        quick::release(tid);
+        states::retire(tid);
         pystack::forget(tid);
         emit::thread(EVENT_THREAD_EXIT, tid, now, origin);
     }
     0
-}
-
-#[inline(always)]
-fn insert(tid: u32, tgid: u32) -> bool {
-    // SAFETY: nobody ever writes the zero state.
-    if ZERO_STATE.get(0).is_none_or(|zero| THREADS.insert(tid, zero, 0).is_err()) {
-        return false;
-    }
-    if process::several() {
-        if let Some(state) = THREADS.get_ptr_mut(tid) {
-            // SAFETY: a live map value; the thread has not run yet.
-            unsafe { (*state).tgid = tgid };
-        }
-    }
-    true
 }

@@ -20,12 +20,12 @@ use tracer_common::{DropReason, NoStack, Shape, Stat};
 use crate::counters::{count, lost};
 use crate::globals::{min_wait_ns, syscall_hooks, target_tgid};
 use crate::identify::{self, WaitArguments};
-use crate::maps::{INITIAL, THREADS};
+use crate::maps::INITIAL;
 use crate::process;
 use crate::pystack::{self, Frequent};
 use crate::registers::{Registers, SYS_SCHED_YIELD};
 use crate::task::{Task, now};
-use crate::{episode, native, quick, spin};
+use crate::{episode, native, quick, spin, states};
 
 /// `TASK_INTERRUPTIBLE` of `include/linux/sched.h`: how a futex wait sleeps
 /// (`futex_do_wait`, `kernel/futex/waitwake.c`). A fault or a stop signal sleeps otherwise.
@@ -127,13 +127,11 @@ fn yields(prev: Task) -> bool {
 
 #[inline(always)]
 fn thread_state(tid: u32) -> Option<&'static mut ThreadState> {
-    let Some(state) = THREADS.get_ptr_mut(tid) else {
+    let state = states::of(tid);
+    if state.is_none() {
         lost(DropReason::ThreadUnknown);
-        return None;
-    };
-    // SAFETY: a live map value. It is written by the CPU that switches the thread, one at a time;
-    // what the waker's CPU writes are whole aligned words.
-    Some(unsafe { &mut *state })
+    }
+    state
 }
 
 #[inline(always)]
@@ -168,9 +166,11 @@ fn switch_out<const REGISTERS: bool, const ONE: bool>(
             state.why = WHY_FUTEX;
             state.futex_switches += 1;
             let again = now.saturating_sub(state.chain.end_ns) < AGAIN_NS;
-            identify::identify(&mut state.current, wait, sp, again);
-            if state.current.shape == Shape::Semaphore as u32 {
-                pystack::find_lock_object(prev, &mut state.current, now);
+            if !(again && identify::is_known_semaphore(&state.current, wait)) {
+                identify::identify(&mut state.current, wait, sp, again);
+                if state.current.shape == Shape::Semaphore as u32 {
+                    pystack::find_lock_object(prev, &mut state.current, now);
+                }
             }
             quick::fall_asleep(tid, state);
             spin::on_park(state, state.current.lock);

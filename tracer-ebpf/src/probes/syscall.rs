@@ -17,13 +17,12 @@ use tracer_common::ThreadState;
 use crate::counters::syscalls;
 use crate::globals::target_tgid;
 use crate::identify::{is_wait, wait_of};
-use crate::maps::THREADS;
-use crate::process;
 use crate::registers::{
     Registers, SYS_FUTEX, SYS_FUTEX_WAIT, SYS_FUTEX_WAITV, SYS_FUTEX_WAKE, SYS_SCHED_YIELD,
 };
 use crate::spin;
 use crate::task::{Task, now};
+use crate::{process, states};
 
 const FUTEX_WAKE: u32 = 1;
 const FUTEX_WAKE_BITSET: u32 = 10;
@@ -157,7 +156,5 @@ fn current_state() -> Option<&'static mut ThreadState> {
         return None;
     }
     // A thread that the table lacks is counted at its next switch.
-    let state = THREADS.get_ptr_mut(id as u32)?;
-    // SAFETY: a live map value of the current thread, which is in a system call on this CPU.
-    Some(unsafe { &mut *state })
+    states::of(id as u32)
 }

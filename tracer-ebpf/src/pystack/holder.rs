@@ -7,7 +7,7 @@ use tracer_common::event::{WAIT_HOLDER_ENDED_EARLY, WAIT_HOLDER_MOVED};
 use tracer_common::{NoStack, StackConfig, WalkEnd};
 
 use super::scratch::{Walk, frame_word, load_frame, read_thread, thread_word};
-use super::{code, frames, intern, prepare, scratch, thread};
+use super::{code, frames, intern, prepare, thread};
 use crate::maps::WALK;
 use crate::task::Task;
 use crate::user_memory::word;

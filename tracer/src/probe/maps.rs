@@ -30,6 +30,7 @@ pub struct MapError {
 pub struct Maps {
     events: Option<RingBuf<MapData>>,
     threads: HashMap<MapData, u32, ThreadState>,
+    states: Array<MapData, ThreadState>,
     quick: Array<MapData, QuickState>,
     initial: HashMap<MapData, u32, InitialWait>,
     interpreter: Array<MapData, InterpreterConfig>,
@@ -58,6 +59,7 @@ impl Maps {
         Ok(Self {
             events: Some(take(ebpf, "EVENTS")?),
             threads: take(ebpf, "THREADS")?,
+            states: take(ebpf, "STATES")?,
             quick: take(ebpf, "QUICK")?,
             initial: take(ebpf, "INITIAL")?,
             interpreter: take(ebpf, "INTERPRETER")?,
@@ -94,6 +96,7 @@ impl Maps {
         const NO_EXIST: u64 = 1;
         let slot = self.quick_slot(tid);
         if slot.tid == 0 {
+            self.states.set(tid.0 % QUICK_SLOTS, state, 0).map_err(failed("STATES"))?;
             // Its first switch-in may be the end of a wait that is under way.
             let slot = QuickState { tid: tid.0, asleep: ASLEEP, ..QuickState::default() };
             self.quick.set(tid.0 % QUICK_SLOTS, slot, 0).map_err(failed("QUICK"))?;
@@ -115,9 +118,11 @@ impl Maps {
         self.quick.get(&(tid.0 % QUICK_SLOTS), 0).unwrap_or_default()
     }
 
+    /// What is known of a thread, of which the table of all threads has `state`.
     fn with_quick(&self, tid: Tid, mut state: ThreadState) -> ThreadState {
         let slot = self.quick_slot(tid);
         if slot.tid == tid.0 {
+            state = self.states.get(&(tid.0 % QUICK_SLOTS), 0).unwrap_or(state);
             state.spin.yields += slot.yields;
             if slot.wake_ns != 0 {
                 state.wake_ns = slot.wake_ns;
