@@ -90,6 +90,20 @@ pub struct SyscallState {
     pub yielding: u32,
 }
 
+/// A semaphore whose object is known, as the thread found it.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct KnownSemaphore {
+    /// [`FutexIdentity::uaddr`]; 0: none is known.
+    pub uaddr: u64,
+    /// [`FutexIdentity::object`]; it had no owner.
+    pub object: u64,
+    /// [`FutexIdentity::object_type`].
+    pub object_type: u64,
+    /// Believed before this time.
+    pub until_ns: u64,
+}
+
 /// Everything known of one thread.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -116,6 +130,8 @@ pub struct ThreadState {
     pub _pad: u32,
     /// What the blocked wait under way waits for.
     pub current: FutexIdentity,
+    /// The semaphore that the thread last looked at.
+    pub known: KnownSemaphore,
     /// The wait that may still go on.
     pub chain: Chain,
     /// The waiter's Python stack in `chain`, or in the wait that begins: an id, or a
@@ -232,7 +248,7 @@ plain_data!(
     Spin = 136,
     SpinKey = 16,
     SyscallState = 32,
-    ThreadState = 472,
+    ThreadState = 504,
     InitialWait = 72,
     QuickState = 64,
     SpinSite = 72,

@@ -5,7 +5,8 @@
 
 use tracer_common::config::MAX_GILS;
 use tracer_common::shape::{MARK_COLLECTING, STOP_EVENT_TO_REQUESTER};
-use tracer_common::{DropReason, FutexIdentity, Shape};
+use tracer_common::thread::KnownSemaphore;
+use tracer_common::{DropReason, FutexIdentity, Shape, ThreadState};
 
 use crate::counters::lost;
 use crate::process;
@@ -33,6 +34,9 @@ const PAGE_MASK: u64 = 4095;
 /// A parking-lot `wait_entry` is a local of `_PyParkingLot_Park` (`Python/parking_lot.c`), so its
 /// semaphore lies this close above the stack pointer at the system call.
 const STACK_WINDOW: u64 = 64 * 1024;
+
+/// A semaphore's object is not looked at again for so long.
+const BELIEVED_NS: u64 = 1_000_000;
 
 /// Arguments of a futex wait.
 #[derive(Clone, Copy)]
@@ -156,16 +160,36 @@ pub(crate) fn is_shared(op: u32) -> bool {
     op & FUTEX_PRIVATE == 0
 }
 
-/// Whether `id`, of less than a moment ago, is of the same semaphore, whose object is known and had no
-/// owner: a `Lock`, or an `RLock` that was just let go. Nothing needs to be read again then.
+/// Fills in what `wait` waits for if that is the semaphore that was last looked at, a moment ago, and
+/// its object had no owner then: a `Lock`, or an `RLock` that was just let go.
 #[inline(always)]
-pub(crate) fn is_known_semaphore(id: &FutexIdentity, wait: WaitArguments) -> bool {
-    id.uaddr == wait.uaddr
-        && id.shape == Shape::Semaphore as u32
-        && id.op == wait.op
-        && id.val == wait.val
-        && id.object != 0
-        && id.owner == 0
+pub(crate) fn recall(state: &mut ThreadState, wait: WaitArguments, now: u64) -> bool {
+    let known = &state.known;
+    if known.uaddr != wait.uaddr
+        || now >= known.until_ns
+        || !matches!(plain_shape(wait.op, wait.val), Shape::Semaphore)
+    {
+        return false;
+    }
+    state.current = FutexIdentity {
+        uaddr: wait.uaddr,
+        op: wait.op,
+        val: wait.val,
+        shape: Shape::Semaphore as u32,
+        object: known.object,
+        object_type: known.object_type,
+        ..FutexIdentity::default()
+    };
+    true
+}
+
+/// Keeps what was found out of a semaphore.
+#[inline(always)]
+pub(crate) fn remember(state: &mut ThreadState, now: u64) {
+    let FutexIdentity { uaddr, object, object_type, owner, .. } = state.current;
+    if object != 0 && owner == 0 {
+        state.known = KnownSemaphore { uaddr, object, object_type, until_ns: now + BELIEVED_NS };
+    }
 }
 
 /// Fills in what `wait` waits for. The waiter is current, `sp` is its user stack pointer. `again`: the

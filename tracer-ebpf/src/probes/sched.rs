@@ -166,10 +166,11 @@ fn switch_out<const REGISTERS: bool, const ONE: bool>(
             state.why = WHY_FUTEX;
             state.futex_switches += 1;
             let again = now.saturating_sub(state.chain.end_ns) < AGAIN_NS;
-            if !(again && identify::is_known_semaphore(&state.current, wait)) {
+            if !identify::recall(state, wait, now) {
                 identify::identify(&mut state.current, wait, sp, again);
                 if state.current.shape == Shape::Semaphore as u32 {
                     pystack::find_lock_object(prev, &mut state.current, now);
+                    identify::remember(state, now);
                 }
             }
             quick::fall_asleep(tid, state);
