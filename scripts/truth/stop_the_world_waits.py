@@ -55,7 +55,7 @@ def run_on(turns, diary, what, stopper):
 
 
 def main():
-    options = _truth.options(__doc__, rounds=30, hold=25, period=60)
+    options = _truth.options(__doc__, short=(30, 25, 60), long=(51, 100, 150))
     if not _truth.free_threaded():
         _truth.skip("stop_the_world", "the GIL stops the world")
         return

@@ -22,7 +22,7 @@ fn whole(share: Share) -> bool {
 }
 
 fn how() -> How {
-    How { hooks: Hooks::Sched, min_wait: Ns(10_000), waiters: None, keep: None }
+    How { hooks: Hooks::Sched, min_wait: Ns(10_000), long: false, waiters: None, keep: None }
 }
 
 fn assert_right(families: &[&str]) {

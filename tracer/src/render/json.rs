@@ -310,6 +310,7 @@ fn sums(summary: &Summary, sums: &Sums) -> Map<String, Value> {
         "blocked_ns": sums.blocked,
         "runq_ns": sums.runq,
         "yielded_ns": sums.yielded,
+        "awake_ns": sums.awake,
         "max_ns": sums.max,
     }))
 }
