@@ -111,6 +111,7 @@ fn lw_exit(ctx: BtfTracePointContext) -> i32 {
     let task = Task(ctx.arg(0));
     if let Some(origin) = origin_now(task) {
         let (tid, now) = (task.pid(), now());
+        episode::lw_back_unseen(tid, now, task.exec_ns());
         if let Some(state) = THREADS.get_ptr_mut(tid) {
             // SAFETY: a live map value of the current task, which is on this CPU.
             let state: &mut ThreadState = unsafe { &mut *state };

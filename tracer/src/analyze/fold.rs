@@ -352,6 +352,7 @@ impl Folded {
             yielded_unattributed: Ns(stat("yielded_unattributed_ns")),
             woken_before_sleep: stat("woken_before_sleep"),
             wake_unseen: stat("wake_unseen"),
+            switch_in_unseen: stat("switch_in_unseen"),
             places_estimated: stat("places_estimated"),
             futex_switches: trace
                 .threads

@@ -225,6 +225,7 @@ fn completeness(summary: &Summary) -> Value {
         })),
         "woken_before_sleep": c.woken_before_sleep,
         "wake_unseen": c.wake_unseen,
+        "switch_in_unseen": c.switch_in_unseen,
         "places_estimated": c.places_estimated,
         "futex_switches": c.futex_switches,
         "closed": c.file.closed,
