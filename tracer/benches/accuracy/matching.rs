@@ -30,9 +30,8 @@ pub(crate) struct Verdict {
     pub(crate) holder: Option<bool>,
     /// Recorded time minus true time.
     pub(crate) off_ns: i64,
-    /// The time is within the tolerance of the time that the thread slept.
-    pub(crate) asleep: Option<bool>,
-    /// Recorded time minus that.
+    /// Recorded time off the CPU minus the time that the thread slept, if it left its CPU for nothing else:
+    /// which of the two clocks is right, if they disagree.
     pub(crate) off_asleep_ns: Option<i64>,
     /// What was recorded, in words.
     pub(crate) recorded: String,
@@ -64,7 +63,6 @@ pub(crate) fn judge(truth: &Truth, duration: u64, recorded: &[Seen]) -> Option<V
         time: within_tolerance(time, duration),
         holder: truth.holder_tid.map(|tid| main.holder_tid == Some(tid)),
         off_ns: time.cast_signed() - duration.cast_signed(),
-        asleep: truth.asleep().map(|asleep| within_tolerance(off_cpu, asleep)),
         off_asleep_ns: truth.asleep().map(|asleep| off_cpu.cast_signed() - asleep.cast_signed()),
         recorded: format!(
             "{} {} {} {address} holder {:?} {}",
