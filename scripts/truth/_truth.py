@@ -37,14 +37,26 @@ SHORTEST = 2_000_000
 MS = 1_000_000
 
 
-def options(doc, rounds=20, hold=25.0, period=50.0, waiters=3):
+def options(doc, short=(20, 25.0, 50.0), long=(34, 100.0, 150.0), waiters=3):
+    """What the command line says. `short` and `long`: rounds, hold, period."""
     arguments = argparse.ArgumentParser(description=doc)
-    arguments.add_argument("--rounds", type=int, default=rounds, help=f"default {rounds}")
-    arguments.add_argument("--hold", type=float, default=hold, help=f"milliseconds, default {hold}")
-    arguments.add_argument("--period", type=float, default=period, help=f"milliseconds, default {period}")
+    arguments.add_argument(
+        "--long",
+        action="store_true",
+        help="some hundred waits of some hundred milliseconds: a hundredth of each is more than what"
+        " comes before it and after it",
+    )
+    usual = f"default {{}}; --long: {{}}".format
+    arguments.add_argument("--rounds", type=int, help=usual(short[0], long[0]))
+    arguments.add_argument("--hold", type=float, help=f"milliseconds, {usual(short[1], long[1])}")
+    arguments.add_argument("--period", type=float, help=f"milliseconds, {usual(short[2], long[2])}")
     arguments.add_argument("--waiters", type=int, default=waiters, help=f"default {waiters}")
     arguments.add_argument("--wait", type=float, default=3.0, help="seconds to wait for a line, default 3")
-    return arguments.parse_args()
+    asked = arguments.parse_args()
+    for name, value in zip(("rounds", "hold", "period"), long if asked.long else short):
+        if getattr(asked, name) is None:
+            setattr(asked, name, value)
+    return asked
 
 
 def say(line):

@@ -24,9 +24,9 @@ for line in sys.stdin:
         pass
 """
 
-# In each round the other thread asks after so long; its CPU is taken from it; later it gets that back.
-# In between, after `--hold`, the GIL is let go.
-ASK, TAKE, GIVE = 2 * _truth.MS, 16 * _truth.MS, 60 * _truth.MS
+# In each round the other thread asks after so long; later its CPU is taken from it. Then, after `--hold`, the
+# GIL is let go, and it gets its CPU back when this part of the round is over.
+ASK, TAKE, GIVE = 2 * _truth.MS, 16 * _truth.MS, 0.6
 
 
 def let_go(turns, diary, what, count, other):
@@ -44,7 +44,7 @@ def ask(turns, _diary, other, busy):
 
     def take_cpu(number):
         begin = turns.begin + number * turns.period
-        busy.stdin.write(b"%d %d\n" % (begin + TAKE, begin + GIVE))
+        busy.stdin.write(b"%d %d\n" % (begin + TAKE, begin + round(GIVE * turns.period)))
         busy.stdin.flush()
 
     take_cpu(0)
@@ -61,7 +61,7 @@ def start_busy():
 
 
 def main():
-    options = _truth.options(__doc__, rounds=20, hold=30, period=100)
+    options = _truth.options(__doc__, short=(20, 30, 100), long=(40, 30, 220))
     if _truth.free_threaded():
         _truth.skip("gil_handoff", "there is no GIL")
         return

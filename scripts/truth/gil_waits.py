@@ -53,7 +53,7 @@ def cost():
 
 def main():
     # More than the switch interval of 5 ms: who waits has asked for the GIL before it is let go.
-    options = _truth.options(__doc__, rounds=25, hold=30)
+    options = _truth.options(__doc__, short=(25, 30, 0), long=(51, 100, 0))
     if _truth.free_threaded():
         _truth.skip("gil", "there is no GIL")
         return

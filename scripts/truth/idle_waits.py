@@ -62,7 +62,7 @@ def join(turns, _diary):
 
 
 def main():
-    options = _truth.options(__doc__, rounds=20, period=100)
+    options = _truth.options(__doc__, short=(20, 25, 100), long=(20, 25, 100))
     turns = _truth.Turns(options)
     tasks, simple = queue.Queue(), queue.SimpleQueue()
     event, condition = threading.Event(), threading.Condition()

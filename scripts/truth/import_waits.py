@@ -1,12 +1,16 @@
 """Threads import a module that another thread is importing, which takes a known time."""
 
+import collections
 import os
 import sys
 import tempfile
 
 import _truth
 
-BODY = "import time\ntime.sleep({seconds})\n"
+BODY = """import threading, time
+importer = threading.get_native_id()
+time.sleep({seconds})
+"""
 
 # _ModuleLock objects by module name, as weak references (Lib/importlib/_bootstrap.py).
 module_locks = sys.modules["_frozen_importlib"]._module_locks
@@ -35,7 +39,7 @@ def lead(turns, _diary, leader):
         __import__(name(number))
 
 
-def follow(turns, diary, holder, offset):
+def follow(turns, diary, leader, came, offset):
     for number in turns.each(offset):
         module = name(number)
         reference = module_locks.get(module)
@@ -43,9 +47,13 @@ def follow(turns, diary, holder, offset):
         what = _truth.thing("import", "contention", f"module {module}", "import", lock)
         del lock
         start = _truth.start()
+        came[number].append(offset)
         __import__(module)
         end = _truth.end()
-        diary.wait(what, start, end, holder.tid)
+        # Should the leader be late, who comes first imports it, and waits for nobody.
+        if sys.modules[module].importer == leader.tid:
+            # Whom the leader wakes wakes the next.
+            diary.wait(what, start, end, leader.tid if came[number][0] == offset else None)
 
 
 def cost():
@@ -61,14 +69,14 @@ def cost():
 def main():
     options = _truth.options(__doc__)
     turns, leader = _truth.Turns(options), _truth.Someone()
+    came = collections.defaultdict(list)
     sys.dont_write_bytecode = True
     with tempfile.TemporaryDirectory() as folder:
         write_modules(folder, turns)
         workers = [(lead, leader)]
         # A few milliseconds later: the leader finds the file first, with a lock of another kind.
         for n in range(1, options.waiters + 1):
-            holder = leader if n == 1 else _truth.NOBODY
-            workers.append((follow, holder, (n + 2) * _truth.MS))
+            workers.append((follow, leader, came, (n + 2) * _truth.MS))
         _truth.run("import", options, turns, workers, {"import": cost()})
 
 

@@ -1,5 +1,6 @@
 """Threads join a thread that ends at a known time."""
 
+import collections
 import threading
 import time
 
@@ -13,16 +14,18 @@ def make(turns, _diary, targets):
         targets.append(target)  # and kept: no other thread may get its address
 
 
-def join(turns, diary, targets, first, offset):
+def join(turns, diary, targets, came, offset):
     for number in turns.each(offset):
         if number >= len(targets):
             continue  # the maker is late
         target = targets[number]
         what = _truth.thing("join", "idle", "Thread", "thread.join", target)
         start = _truth.start()
+        came[number].append(offset)
         target.join()
         end = _truth.end()
-        diary.wait(what, start, end, target.native_id if first else None)
+        # Who came first is woken first, by the target; it wakes the next.
+        diary.wait(what, start, end, target.native_id if came[number][0] == offset else None)
 
 
 def cost():
@@ -34,10 +37,10 @@ def cost():
 
 def main():
     options = _truth.options(__doc__)
-    targets = []
+    targets, came = [], collections.defaultdict(list)
     workers = [(make, targets)]
     # A millisecond more: a thread's start takes a while.
-    workers += [(join, targets, n == 1, (n + 1) * _truth.MS) for n in range(1, options.waiters + 1)]
+    workers += [(join, targets, came, (n + 1) * _truth.MS) for n in range(1, options.waiters + 1)]
     _truth.run("join", options, _truth.Turns(options), workers, {"thread.join": cost()})
 
 

@@ -33,7 +33,7 @@ class Sorted:
         self.object.sort()
 
     def touch(self):
-        self.object.append(0.5)
+        self.object[0] = 0.5  # appended, it would have the whole list copied
 
 
 class Updated:
@@ -52,7 +52,7 @@ class Updated:
         self.object.update(self.items)
 
     def touch(self):
-        self.object[-2] = None
+        self.object[-1] = None  # a new key might have the whole table made anew
 
 
 class Merged:
@@ -71,7 +71,7 @@ class Merged:
         self.object.update(self.items)
 
     def touch(self):
-        self.object.add(-2)
+        self.object.add(-1)
 
 
 class Extended:
@@ -180,7 +180,7 @@ def touch(turns, diary, subjects, holder, offset):
 
 
 def main():
-    options = _truth.options(__doc__, rounds=35, hold=25, period=120, waiters=2)
+    options = _truth.options(__doc__, short=(35, 25, 120), long=(51, 50, 240), waiters=2)
     if not _truth.free_threaded():
         _truth.skip("object", "objects have no locks in a build with the GIL")
         return

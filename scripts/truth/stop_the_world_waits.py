@@ -1,8 +1,11 @@
 """The world is stopped while one thread is in a long C call (free-threaded builds).
 
 Who stops it waits until that call is over; a third thread, which runs Python code, is paused for as long.
+In the first rounds nobody is in the way: what a call costs then it costs in the others too, with caches as
+cold, a collection above all.
 """
 
+import contextlib
 import gc
 import os
 import sys
@@ -12,32 +15,47 @@ import _truth
 import gil_waits
 
 
+# Rounds in which all but who stops the world sleep.
+FREE = 10
+
+
 def compute(turns, _diary, count, busy):
     _truth.pin(0)
     busy.is_me()
     work = partial(sum, range(count))
-    for _ in turns.each(0):
-        work()
+    for number in turns.each(0):
+        if number >= FREE:
+            work()
 
 
-def stop(turns, diary, stoppers, whats, busy, stopper):
+def stop(turns, diary, stoppers, whats, busy, stopper, costs):
     _truth.pin(1)  # whose other thread is paused while this one waits; a third CPU there may not be
+    # Who was let go on must not take it away before the call is over.
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     stopper.is_me()
+    free = {what["op"]: [] for what in whats}
     for number in turns.each(2 * _truth.MS):
         this = number % len(stoppers)
         start = _truth.start()
         stopper.since = start[_truth.AT]
         stoppers[this]()
         end = _truth.end()
+        if number < FREE:
+            free[whats[this]["op"]].append(end[_truth.AT] - start[_truth.AT])
+            continue
         diary.wait(whats[this], start, end, busy.tid)
         stopper.until = end[_truth.AT]
+    costs |= {op: sorted(times)[len(times) // 2] for op, times in free.items()}
 
 
 def run_on(turns, diary, what, stopper):
     """Runs Python code from before the stop until after it: a long time between two stamps is a pause."""
     _truth.pin(1)
     os.nice(10)  # of this thread: going on, it must not take the CPU from who stopped it
-    for _ in turns.each(_truth.MS // 2):
+    for number in turns.each(_truth.MS // 2):
+        if number < FREE:
+            continue
         until = _truth.stamp() + turns.period * 3 // 4
         # One moment is the end of a gap and the beginning of the next: no place for a pause is left.
         before = now = _truth.end()
@@ -55,7 +73,7 @@ def run_on(turns, diary, what, stopper):
 
 
 def main():
-    options = _truth.options(__doc__, rounds=30, hold=25, period=60)
+    options = _truth.options(__doc__, short=(40, 25, 60), long=(61, 100, 150))
     if not _truth.free_threaded():
         _truth.skip("stop_the_world", "the GIL stops the world")
         return
@@ -63,15 +81,14 @@ def main():
     gc.freeze()  # a collection has little to do, and so is mostly the stop
     stoppers = {"current_frames": sys._current_frames, "collect": gc.collect}
     whats = [_truth.thing("stop_the_world", "pause", "stop-the-world", op) for op in stoppers]
-    costs = {op: _truth.median_cost(stop, times=21) for op, stop in stoppers.items()}
-    costs["pause"] = 0
+    costs = {"pause": 0}
     paused = _truth.thing("stop_the_world", "pause", "stop-the-world", "pause")
     busy, stopper = _truth.Someone(), _truth.Someone()
     stopper.since = stopper.until = 0
     count = gil_waits.loops(turns.hold)
     workers = [
         (compute, count, busy),
-        (stop, list(stoppers.values()), whats, busy, stopper),
+        (stop, list(stoppers.values()), whats, busy, stopper, costs),
         (run_on, paused, stopper),
     ]
     _truth.run("stop_the_world", options, turns, workers, costs)

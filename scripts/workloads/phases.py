@@ -68,15 +68,19 @@ def compute(stop, slots, place, duty, cpu):
 def main():
     parser = _common.parser(__doc__, threads=2)
     parser.add_argument("--mode", choices=["lock", "busy"], default="lock")
-    parser.add_argument("--share", required=True, metavar="FILE", help="where the slots are")
+    parser.add_argument("--share", metavar="FILE", help="where the slots are; without it nobody else sees them")
     parser.add_argument("--hold", type=int, default=150, metavar="ROUNDS")
     parser.add_argument("--rest", type=int, default=500, metavar="ROUNDS")
     parser.add_argument("--duty", type=float, default=1.0, help="part of the time that is computed")
     parser.add_argument("--first-cpu", type=int, default=0)
     options = parser.parse_args()
-    with open(options.share, "w+b") as file:
-        file.truncate(4096)
-        slots = memoryview(mmap.mmap(file.fileno(), 4096)).cast("Q")
+    if options.share:
+        with open(options.share, "w+b") as file:
+            file.truncate(4096)
+            shared = mmap.mmap(file.fileno(), 4096)
+    else:
+        shared = mmap.mmap(-1, 4096)
+    slots = memoryview(shared).cast("Q")
     cpus = sorted(os.sched_getaffinity(0))
     cpu = [cpus[(options.first_cpu + k) % len(cpus)] for k in range(options.threads)]
     stop = _common.arm(options.seconds)

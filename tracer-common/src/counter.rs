@@ -100,11 +100,14 @@ pub enum Stat {
     StacksWalked = 7,
     /// Of those, stacks deeper than is kept.
     StacksTruncated = 8,
+    /// A thread went off its CPU that was not seen to be back from its futex wait. When it was back is
+    /// known from its time on the CPU since it went to sleep.
+    SwitchInUnseen = 9,
 }
 
 impl Stat {
     /// How many there are.
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 10;
     /// Every counter with its name, in the order of its number.
     pub const ALL: [(Self, &'static str); Self::COUNT] = [
         (Self::WokenBeforeSleep, "woken_before_sleep"),
@@ -116,6 +119,7 @@ impl Stat {
         (Self::ForkedChildren, "forked_children"),
         (Self::StacksWalked, "stacks_walked"),
         (Self::StacksTruncated, "stacks_truncated"),
+        (Self::SwitchInUnseen, "switch_in_unseen"),
     ];
 }
 

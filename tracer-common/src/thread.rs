@@ -112,6 +112,8 @@ pub struct ThreadState {
     pub in_ns: u64,
     /// Last switch-out that was no yield; 0 = none seen.
     pub out_ns: u64,
+    /// `sum_exec_runtime` at the last switch-out into a futex wait.
+    pub out_exec_ns: u64,
     /// Waking of the blocked wait under way, or of the next one; 0 = none yet.
     pub wake_ns: u64,
     /// `sum_exec_runtime` at exit; 0 before.
@@ -248,7 +250,7 @@ plain_data!(
     Spin = 136,
     SpinKey = 16,
     SyscallState = 32,
-    ThreadState = 504,
+    ThreadState = 512,
     InitialWait = 72,
     QuickState = 64,
     SpinSite = 72,

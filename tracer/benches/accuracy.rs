@@ -45,6 +45,9 @@ struct Args {
     /// it takes a while; with them only what they choose
     #[arg(long)]
     docs: bool,
+    /// Waits of 25 ms and fewer of them in each truth program, instead of some hundred of 100 ms
+    #[arg(long)]
+    short: bool,
     /// So many threads wait in each truth program, instead of what it has by itself
     #[arg(long)]
     waiters: Option<u32>,
@@ -64,6 +67,7 @@ impl Args {
         How {
             hooks: self.hooks,
             min_wait: Ns(self.min_wait * 1000),
+            long: !self.short,
             waiters: self.waiters,
             keep: self.keep.clone(),
         }

@@ -102,12 +102,12 @@ fn report_json_has_every_key_of_schema_1() {
             "/completeness",
             "waits events lost below_min_wait unclassified unclassified_ns stacks_lost \
              spins_unattributed yielded_unattributed_ns woken_before_sleep wake_unseen \
-             futex_switches stacks_missing stacks_truncated cut damage closed",
+             switch_in_unseen futex_switches stacks_missing stacks_truncated cut damage closed",
         ),
         (
             "/totals",
             "wait_ns contention_ns idle_ns pause_ns unclassified_ns spin_ns blocked_ns yielded_ns \
-             runq_ns by_kind",
+             runq_ns awake_ns by_kind",
         ),
         ("/totals/by_kind/gil", "waits wait_ns spin_ns blocked_ns runq_ns max_ns"),
         (

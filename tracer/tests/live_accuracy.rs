@@ -8,9 +8,12 @@ mod accuracy;
 #[path = "support/live.rs"]
 mod live;
 
+use std::time::Duration;
+
 use accuracy::measure::{Outcome, measure};
 use accuracy::recorder::How;
 use accuracy::score::Share;
+use accuracy::workloads::{divide, workloads};
 use tracer::probe::Hooks;
 use tracer::units::Ns;
 
@@ -22,7 +25,7 @@ fn whole(share: Share) -> bool {
 }
 
 fn how() -> How {
-    How { hooks: Hooks::Sched, min_wait: Ns(10_000), waiters: None, keep: None }
+    How { hooks: Hooks::Sched, min_wait: Ns(10_000), long: false, waiters: None, keep: None }
 }
 
 fn assert_right(families: &[&str]) {
@@ -74,6 +77,23 @@ fn what_idles_is_what_it_idles_on() {
 #[test]
 fn objects_and_the_interpreters_own_locks_are_what_they_are() {
     assert_right(&["object", "runtime", "gil_handoff"]);
+}
+
+/// Whatever a program of `scripts/workloads` waits for is known to be contention, idling or a pause.
+#[test]
+fn nearly_nothing_of_the_workloads_is_unclassified() {
+    let _alone = live::alone();
+    let length = Duration::from_millis(700);
+    for version in ["3.11", "3.14", "3.14t"] {
+        let python = live::python(version);
+        for name in workloads().expect("scripts/workloads") {
+            let row = divide(python.as_ref(), version, &name, &how(), length);
+            let shares = row.outcome.unwrap_or_else(|why| panic!("{name} on {version}: {why}"));
+            let Share { part, of } = shares.unclassified;
+            assert!(of > 0, "{name} on {version}: nobody waited");
+            assert!(part * 100 < of, "{name} on {version}: {part} of {of} ns unclassified");
+        }
+    }
 }
 
 /// Threads that have nothing to do, and do it at different times, fight over nothing.

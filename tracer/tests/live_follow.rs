@@ -45,13 +45,26 @@ fn folder() -> TempDir {
 
 /// Records a program with all that it forks; its report.
 fn follow(version: &str, text: &str, arguments: &[&str], options: &[&str]) -> (Value, Output) {
+    follow_by(&[], version, text, arguments, options)
+}
+
+/// The same of one that another command starts.
+fn follow_by(
+    by: &[&str],
+    version: &str,
+    text: &str,
+    arguments: &[&str],
+    options: &[&str],
+) -> (Value, Output) {
     let folder = folder();
     let file = program(&folder, text);
     let trace = folder.path().join("t.lockwatt");
     let interpreter = python(version);
     let mut all = vec!["record", "--follow", "-o", path(&trace)];
     all.extend(options);
-    all.extend(["--", path(&interpreter), path(&file)]);
+    all.push("--");
+    all.extend(by);
+    all.extend([path(&interpreter), path(&file)]);
     all.extend(arguments);
     let output = lockwatt(&all);
     assert!(output.status.success(), "{}", said(&output));
@@ -458,6 +471,136 @@ for pid in live:
         .sum();
     let waits = number(&report["completeness"]["events"]);
     assert!(gone * 100 <= waits, "{gone} of {waits}");
+}
+
+/// The numbers that a program printed.
+fn printed(output: &Output) -> Vec<u64> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.split_whitespace().map(|word| word.parse().expect("a number")).collect()
+}
+
+/// In a PID namespace of its own a process has another id, and its threads have others, than outside.
+#[test]
+fn a_child_in_a_pid_namespace_of_its_own_is_followed() {
+    // Its first process has id 1 there, and a child of its own.
+    const INSIDE: &str = "
+def inside():
+    assert os.getpid() == 1
+    pid = os.fork()
+    fight(0.8)
+    if pid:
+        os.waitpid(pid, 0)
+    os._exit(0)
+";
+    const UNSHARED: &str = "
+os.unshare(os.CLONE_NEWPID)
+pid = os.fork()
+if pid == 0:
+    inside()
+print(pid)
+os.waitpid(pid, 0)
+";
+    const STARTED: &str = "
+inside()
+";
+    let _alone = live::alone();
+    let unshare = ["unshare", "--pid", "--fork", "--kill-child"];
+    for (version, by, text) in [
+        ("3.14", &[][..], UNSHARED),
+        ("3.14t", &[], UNSHARED),
+        ("3.11", &unshare, STARTED),
+        ("3.14t", &unshare, STARTED),
+    ] {
+        let what = format!("{version} {by:?}");
+        let text = format!("{INSIDE}{text}");
+        let (report, output) = follow_by(by, version, &text, &[], &["-q"]);
+        is_whole(&report);
+        let fights = fights(&report);
+        assert_eq!(fights.len(), 2, "{what}: {:#}", report["locks"]);
+        let pids: Vec<&Value> = fights.iter().map(|lock| &lock["pid"]).collect();
+        assert_ne!(pids[0], pids[1], "{what}");
+        for lock in &fights {
+            let owner = process(&report, &lock["pid"]);
+            assert_eq!((&owner["came"], &owner["recorded"]), (&"fork".into(), &true.into()));
+            assert!(number(&lock["pid"]) > 2, "{what}: as it is numbered outside");
+            // Two of three threads wait, all the time.
+            let off = number(&lock["wait_ns"]).abs_diff(1_600_000_000);
+            assert!(off < 400_000_000, "{what}: {}", lock["wait_ns"]);
+            assert!(share_at(lock, "run") > 0.95, "{what}: {:#}", lock["waiters"]);
+            let of_it = rows(&report, "threads").iter().filter(|one| one["pid"] == lock["pid"]);
+            assert_eq!(of_it.count(), 4, "{what}: {:#}", report["threads"]);
+        }
+        if by.is_empty() {
+            let first = printed(&output)[0];
+            assert!(pids.iter().any(|pid| number(pid) == first), "{what}: {pids:?}");
+        } else {
+            let command = rows(&report, "processes").iter().find(|one| one["came"] == "started");
+            assert_eq!(command.expect("unshare")["recorded"], false, "{what}");
+        }
+    }
+}
+
+/// Programs that end before anybody can look at them have the name that the kernel gave them.
+#[test]
+fn children_that_end_at_once_have_their_program_s_name() {
+    const PROGRAM: &str = "
+import subprocess
+for _ in range(40):
+    subprocess.run(['true'])
+";
+    let _alone = live::alone();
+    let (report, _) = follow("3.14", PROGRAM, &[], &["-q"]);
+    is_whole(&report);
+    let children: Vec<_> =
+        rows(&report, "processes").iter().filter(|one| one["came"] == "fork").collect();
+    assert_eq!(children.len(), 40);
+    for child in children {
+        let exe = child["exe"].as_str().unwrap_or_default();
+        assert!(exe == "true" || exe.ends_with("/true"), "{child:#}");
+        assert_eq!((&child["recorded"], &child["execs"]), (&false.into(), &1.into()), "{child:#}");
+        assert_eq!(child["python"], Value::Null, "{child:#}");
+    }
+}
+
+/// What finds no room among the processes is counted and not traced; the others are as ever, and there is
+/// room again once some have ended.
+#[test]
+fn a_full_table_of_processes_says_so() {
+    const PROGRAM: &str = "
+def children(n):
+    pids = []
+    for _ in range(n):
+        pid = os.fork()
+        if pid == 0:
+            fight(0.8)
+            os._exit(0)
+        pids.append(pid)
+    for pid in pids:
+        os.waitpid(pid, 0)
+    print(*pids, flush=True)
+children(6)
+time.sleep(4)
+children(1)
+";
+    let _alone = live::alone();
+    let (report, output) = follow("3.14", PROGRAM, &[], &["-q", "--max-processes", "3"]);
+    assert_eq!(report["completeness"]["lost"]["process_table_full"], 4, "{report:#}");
+    assert_eq!(report["completeness"]["lost_waits"], 0);
+    let children = printed(&output);
+    let traced: Vec<u64> = rows(&report, "processes")
+        .iter()
+        .filter(|process| process["came"] == "fork")
+        .map(|process| number(&process["pid"]))
+        .collect();
+    // The first two, and the one that came later.
+    assert_eq!(traced.len(), 3, "{:#}", report["processes"]);
+    for pid in [children[0], children[1], children[6]] {
+        assert!(traced.contains(&pid), "{children:?} {traced:?}");
+        let lock = fights(&report).into_iter().find(|lock| lock["pid"] == pid);
+        let lock = lock.unwrap_or_else(|| panic!("{pid}: {:#}", report["locks"]));
+        assert!(share_at(lock, "run") > 0.95, "{pid}: {:#}", lock["waiters"]);
+    }
+    assert_eq!(fights(&report).len(), 3);
 }
 
 /// As before: children are counted, and not followed.

@@ -8,7 +8,7 @@ mod accuracy;
 
 use accuracy::matching::{SLACK_NS, TOLERANCE_NS, judge, parts_fill};
 use accuracy::measure::{Outcome, Row};
-use accuracy::score::{Score, Share, off_at, score};
+use accuracy::score::{Score, Share, at_share, score};
 use accuracy::seen::{Recording, Seen};
 use accuracy::truth::{Account, Truth};
 use accuracy::{docs, table};
@@ -138,23 +138,37 @@ fn the_tolerance_is_one_percent_or_fifty_microseconds() {
 }
 
 #[test]
-fn time_asleep_is_judged_where_nothing_else_took_the_cpu_away() {
+fn time_asleep_is_told_where_nothing_else_took_the_cpu_away() {
     let judged = |cpu_ns, lost_cpu| {
         let truth = Truth { cpu_ns, lost_cpu, ..truth(MS, 11 * MS) };
         let verdict = judge(&truth, 10 * MS, &[seen(Kind::Lock, MS, 9 * MS, 0)]).unwrap();
-        (verdict.time, verdict.asleep, verdict.off_asleep_ns)
+        (verdict.time, verdict.off_asleep_ns)
     };
-    assert_eq!(judged(MS, 0), (false, Some(true), Some(0)));
-    assert_eq!(judged(0, 0), (false, Some(false), Some(-1_000_000)));
-    assert_eq!(judged(MS, 1), (false, None, None));
+    assert_eq!(judged(MS, 0), (false, Some(0)));
+    assert_eq!(judged(0, 0), (false, Some(-1_000_000)));
+    assert_eq!(judged(MS, 1), (false, None));
+}
+
+/// Who wakes up in a wait by itself and goes on waiting has waited all the time; who yields has not.
+#[test]
+fn time_between_the_sleeps_of_a_wait_is_of_the_wait() {
+    let judged = |episodes| {
+        let mut one = seen(Kind::Gil, MS, 9 * MS, 0);
+        (one.wait.episodes, one.wait.end) = (episodes, Monotonic(11 * MS));
+        let long = seen(Kind::Gil, MS, 1, 0);
+        let truth = Truth { kind: "gil".to_owned(), ..truth(MS, 11 * MS) };
+        judge(&truth, 10 * MS, &[long, one]).unwrap().off_ns
+    };
+    assert_eq!(judged(3), 1);
+    assert_eq!(judged(0), 1 - 1_000_000, "a run of yields");
 }
 
 #[test]
 fn an_offset_at_a_share_is_one_of_them() {
-    assert_eq!(off_at(&[], 0.99), None);
-    assert_eq!(off_at(&[5], 0.99), Some(5));
-    assert_eq!(off_at(&[1, 2, 3, 4], 0.5), Some(2));
-    assert_eq!(off_at(&[1, 2, 3, 4], 0.51), Some(3));
+    assert_eq!(at_share(&[], 0.99), None);
+    assert_eq!(at_share(&[5], 0.99), Some(5));
+    assert_eq!(at_share(&[1, 2, 3, 4], 0.5), Some(2));
+    assert_eq!(at_share(&[1, 2, 3, 4], 0.51), Some(3));
 }
 
 #[test]
@@ -207,7 +221,7 @@ fn a_score_counts_what_was_missed() {
     assert_eq!(score.holder, Share { part: 0, of: 0 });
     assert_eq!(score.parts, Share { part: 1, of: 1 });
     assert_eq!(score.wrong.len(), 2, "{:?}", score.wrong);
-    assert_eq!(off_at(&score.off_ns, 0.99), Some(0));
+    assert_eq!(at_share(&score.off_ns, 0.99), Some(0));
 }
 
 #[test]

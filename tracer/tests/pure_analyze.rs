@@ -62,8 +62,11 @@ fn assert_sums_agree(content: &Content, summary: &Summary) {
 
     let met = content.waits.iter().filter(|wait| OtherSide::of(wait, false).thread.is_some());
     assert_eq!(sum(summary.pairs.iter().map(|pair| &pair.sums)).wait(), met.map(Wait::total).sum());
+    let awake: Ns = content.waits.iter().map(Wait::awake).sum();
+    assert_eq!(totals.awake, awake);
     for lock in &summary.locks {
-        assert_eq!(Sums { spin: lock.sums.spin, ..sum_of(&lock.waiters) }, lock.sums);
+        let Sums { spin, awake, .. } = lock.sums; // which are not told by place
+        assert_eq!(Sums { spin, awake, ..sum_of(&lock.waiters) }, lock.sums);
         let held = sum_of(&lock.holders);
         assert_eq!(held.wait() + lock.sums.yielded, lock.sums.wait());
         assert_eq!(held.waits, lock.sums.waits);

@@ -108,6 +108,7 @@ fn lw_exit(ctx: BtfTracePointContext) -> i32 {
     let task = Task(ctx.arg(0));
     if let Some(origin) = origin_now(task) {
         let (tid, now) = (task.pid(), now());
+        episode::lw_back_unseen(tid, now, task.exec_ns());
         if let Some(state) = states::of(tid) {
             episode::close(tid, state, 0);
             // A little behind: up to date at the last tick or switch.

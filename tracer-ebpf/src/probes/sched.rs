@@ -118,6 +118,9 @@ fn yields(prev: Task) -> bool {
     }
     let tid = prev.pid();
     if !quick::counts_yield(tid, registers) {
+        if thread_state(tid).is_some_and(|state| state.why == WHY_FUTEX) {
+            episode::lw_back_unseen(tid, now(), prev.exec_ns());
+        }
         if let Some(state) = thread_state(tid) {
             spin::on_yield(state, registers, prev);
         }
@@ -145,7 +148,12 @@ fn switch_out<const REGISTERS: bool, const ONE: bool>(
         return; // its last words were taken at exit, and user space may have removed its state
     }
     let tid = prev.pid();
-    let Some(state) = thread_state(tid) else { return };
+    let Some(mut state) = thread_state(tid) else { return };
+    if state.why == WHY_FUTEX {
+        episode::lw_back_unseen(tid, now, prev.exec_ns());
+        let Some(as_it_is_now) = thread_state(tid) else { return };
+        state = as_it_is_now;
+    }
     if syscall_hooks() != 0 && state.syscall.yielding != 0 {
         // On the CPU in the call so far; `leave_yield` has the rest, from the switch-in on.
         state.spin.spin_ns += now.saturating_sub(state.spin.mark_ns.max(state.in_ns));
@@ -175,7 +183,8 @@ fn switch_out<const REGISTERS: bool, const ONE: bool>(
             }
             quick::fall_asleep(tid, state);
             spin::on_park(state, state.current.lock);
-            spin::flush(tid, state, now, prev.exec_ns());
+            state.out_exec_ns = prev.exec_ns();
+            spin::flush(tid, state, now, state.out_exec_ns);
             episode::begin(tid, state, now);
             own_stack::<ONE>(prev, state, wait.timed, now);
             return;

@@ -30,9 +30,8 @@ pub(crate) struct Verdict {
     pub(crate) holder: Option<bool>,
     /// Recorded time minus true time.
     pub(crate) off_ns: i64,
-    /// The time is within the tolerance of the time that the thread slept.
-    pub(crate) asleep: Option<bool>,
-    /// Recorded time minus that.
+    /// Recorded time off the CPU minus the time that the thread slept, if it left its CPU for nothing else:
+    /// which of the two clocks is right, if they disagree.
     pub(crate) off_asleep_ns: Option<i64>,
     /// What was recorded, in words.
     pub(crate) recorded: String,
@@ -42,13 +41,15 @@ pub(crate) struct Verdict {
 /// of them falls into it.
 ///
 /// A thread that waited for a lock then waits for the GIL: the truth is the time of all of it, so
-/// the times of all recorded waits between the stamps are added. Kind, name and so on are those of
-/// the longest.
+/// the times of all recorded waits between the stamps are added, each from its beginning to its end:
+/// who wakes up by itself in a wait, looks, and sleeps again, still waits. Kind, name and so on are
+/// those of the longest.
 pub(crate) fn judge(truth: &Truth, duration: u64, recorded: &[Seen]) -> Option<Verdict> {
     let between: Vec<&Seen> = recorded.iter().filter(|seen| overlaps(truth, seen)).collect();
     let slept = between.iter().filter(|seen| !seen.is_yields());
     let main = slept.max_by_key(|seen| seen.wait.total())?;
-    let time: u64 = between.iter().map(|seen| seen.wait.total().0).sum();
+    let off_cpu: u64 = between.iter().map(|seen| seen.wait.total().0).sum();
+    let time: u64 = off_cpu + between.iter().map(|seen| seen.awake_ns()).sum::<u64>();
     let address = main.lock.address.to_string();
     let right = |known: &Option<String>| known.as_ref().map(|known| *known == address);
     Some(Verdict {
@@ -62,8 +63,7 @@ pub(crate) fn judge(truth: &Truth, duration: u64, recorded: &[Seen]) -> Option<V
         time: within_tolerance(time, duration),
         holder: truth.holder_tid.map(|tid| main.holder_tid == Some(tid)),
         off_ns: time.cast_signed() - duration.cast_signed(),
-        asleep: truth.asleep().map(|asleep| within_tolerance(time, asleep)),
-        off_asleep_ns: truth.asleep().map(|asleep| time.cast_signed() - asleep.cast_signed()),
+        off_asleep_ns: truth.asleep().map(|asleep| off_cpu.cast_signed() - asleep.cast_signed()),
         recorded: format!(
             "{} {} {} {address} holder {:?} {}",
             main.lock.class.name(),
@@ -82,7 +82,7 @@ fn course(truth: &Truth, between: &[&Seen]) -> String {
     for seen in between {
         let wait = &seen.wait;
         let gap = (wait.start.0.cast_signed() - at.cast_signed()) / 1000;
-        let inside = wait.end.since(wait.start).0.saturating_sub(wait.total().0) / 1000;
+        let inside = wait.awake().0 / 1000;
         let (kind, blocked, runq) =
             (seen.lock.kind.name(), wait.blocked.0 / 1000, wait.runq.0 / 1000);
         course += &format!("({gap}) {kind} {blocked}+{runq}~{inside}/{} ", wait.episodes);

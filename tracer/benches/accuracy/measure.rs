@@ -76,6 +76,7 @@ fn try_measure(python: &Path, version: &str, family: &str, how: &How) -> Result<
     // It must not begin before it is looked at.
     let waiters = how.waiters.map(|n| n.to_string());
     let mut arguments = vec!["--wait", "60"];
+    arguments.extend(how.long.then_some("--long"));
     arguments.extend(waiters.iter().flat_map(|n| ["--waiters", n.as_str()]));
     let mut program = Program::start(python, FOLDER, &name, &arguments)?;
     let greeting = program.line()?;

@@ -24,6 +24,8 @@ pub(crate) struct How {
     pub(crate) hooks: Hooks,
     /// Waits below this have no record.
     pub(crate) min_wait: Ns,
+    /// Long waits, and a hundred of them in each truth program; else short ones, and fewer.
+    pub(crate) long: bool,
     /// Threads that wait in each truth program; none: as many as it likes.
     pub(crate) waiters: Option<u32>,
     /// Traces are kept in this folder.

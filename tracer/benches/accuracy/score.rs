@@ -46,10 +46,6 @@ pub(crate) struct Score {
     pub(crate) address: Share,
     /// Time within the tolerance.
     pub(crate) time: Share,
-    /// Waits in which the thread lost the CPU only by sleeping.
-    pub(crate) undisturbed: Share,
-    /// Of those, the ones whose time is within the tolerance of the time asleep.
-    pub(crate) asleep: Share,
     /// The other side, of those of which it is known.
     pub(crate) holder: Share,
     /// Recorded waits whose parts fill them.
@@ -58,10 +54,10 @@ pub(crate) struct Score {
     pub(crate) unclassified: Share,
     /// The same of contention.
     pub(crate) contention: Share,
+    /// How long the waits seen were in truth, shortest first.
+    pub(crate) true_ns: Vec<u64>,
     /// How far the times are off, least first.
     pub(crate) off_ns: Vec<u64>,
-    /// The same from the time asleep.
-    pub(crate) off_asleep_ns: Vec<u64>,
     /// Waits that were lost, of any reason.
     pub(crate) lost: u64,
     /// What was wrong, a few of each kind.
@@ -86,8 +82,8 @@ pub(crate) fn score(account: &Account, recording: &Recording) -> Result<Score> {
         score.fill(seen);
     }
     score.shares(&recording.summary);
+    score.true_ns.sort_unstable();
     score.off_ns.sort_unstable();
-    score.off_asleep_ns.sort_unstable();
     Ok(score)
 }
 
@@ -102,21 +98,21 @@ impl Score {
         self.class.count(verdict.class);
         self.name.count(verdict.name);
         self.time.count(verdict.time);
-        self.undisturbed.count(verdict.asleep.is_some());
-        for (share, known) in [
-            (&mut self.address, verdict.address),
-            (&mut self.holder, verdict.holder),
-            (&mut self.asleep, verdict.asleep),
-        ] {
+        for (share, known) in
+            [(&mut self.address, verdict.address), (&mut self.holder, verdict.holder)]
+        {
             if let Some(right) = known {
                 share.count(right);
             }
         }
+        self.true_ns.push(duration);
         self.off_ns.push(verdict.off_ns.unsigned_abs());
-        self.off_asleep_ns.extend(verdict.off_asleep_ns.map(i64::unsigned_abs));
         if verdict != verdict.clone().all_right() {
-            let (off, asleep) = (verdict.off_ns, verdict.off_asleep_ns);
-            let off = format!("{}, off by {off} ns, asleep {asleep:?}", verdict.recorded);
+            let off = format!("{}, off by {} ns", verdict.recorded, verdict.off_ns);
+            let off = match verdict.off_asleep_ns {
+                Some(asleep) => format!("{off}, its sleep by {asleep} ns"),
+                None => format!("{off}, and lost its CPU {} times", truth.lost_cpu),
+            };
             self.fault(truth, duration, &off);
         }
     }
@@ -152,17 +148,17 @@ impl Score {
     }
 }
 
-/// The time that this share of the waits is off by at most. They are in order.
+/// What this share of them is at most. They are in order.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "a rank among a few thousand"
 )]
-pub(crate) fn off_at(off_ns: &[u64], share: f64) -> Option<u64> {
-    let last = off_ns.len().checked_sub(1)?;
-    let rank = (off_ns.len() as f64 * share).ceil() as usize;
-    off_ns.get(rank.saturating_sub(1).min(last)).copied()
+pub(crate) fn at_share(ns: &[u64], share: f64) -> Option<u64> {
+    let last = ns.len().checked_sub(1)?;
+    let rank = (ns.len() as f64 * share).ceil() as usize;
+    ns.get(rank.saturating_sub(1).min(last)).copied()
 }
 
 impl Verdict {
@@ -170,7 +166,6 @@ impl Verdict {
         (self.kind, self.class, self.name, self.time) = (true, true, true, true);
         self.address = self.address.map(|_| true);
         self.holder = self.holder.map(|_| true);
-        self.asleep = self.asleep.map(|_| true);
         self
     }
 }

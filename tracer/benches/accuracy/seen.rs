@@ -27,6 +27,11 @@ impl Seen {
     pub(crate) fn is_yields(&self) -> bool {
         self.wait.episodes == 0
     }
+
+    /// Time between its sleeps; what a run of yields ran is spinning.
+    pub(crate) fn awake_ns(&self) -> u64 {
+        if self.is_yields() { 0 } else { self.wait.awake().0 }
+    }
 }
 
 /// A whole recording.

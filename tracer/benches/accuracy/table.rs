@@ -3,7 +3,7 @@
 use tracer::units::Ns;
 
 use super::measure::{Outcome, Row};
-use super::score::{Share, off_at};
+use super::score::{Share, at_share};
 use super::workloads::WorkloadRow;
 
 /// The table of truth programs.
@@ -12,15 +12,13 @@ pub(crate) fn truth(rows: &[Row]) -> String {
         "family",
         "python",
         "waits",
+        "wait (p50)",
         "seen",
         "kind",
         "class",
         "name",
         "address",
         "time",
-        "off (p99)",
-        "undisturbed",
-        "asleep",
         "off (p99)",
         "other side",
         "parts",
@@ -34,12 +32,11 @@ pub(crate) fn truth(rows: &[Row]) -> String {
             Outcome::Failed(_) => cells.push("not measured".to_owned()),
             Outcome::Measured(score) => {
                 cells.push(score.matched.of.to_string());
+                cells.push(at(&score.true_ns, 0.5));
                 let before =
                     [score.matched, score.kind, score.class, score.name, score.address, score.time];
                 cells.extend(before.map(percent));
-                cells.push(off(&score.off_ns));
-                cells.extend([score.undisturbed, score.asleep].map(percent));
-                cells.push(off(&score.off_asleep_ns));
+                cells.push(at(&score.off_ns, 0.99));
                 let after = [score.holder, score.parts, score.unclassified, score.contention];
                 cells.extend(after.map(percent));
             }
@@ -49,9 +46,9 @@ pub(crate) fn truth(rows: &[Row]) -> String {
     markdown(&head, cells)
 }
 
-/// What 99 % of the waits are off by at most.
-fn off(off_ns: &[u64]) -> String {
-    off_at(off_ns, 0.99).map_or("–".to_owned(), |ns| Ns(ns).to_string())
+/// What this share of them is at most.
+fn at(ns: &[u64], share: f64) -> String {
+    at_share(ns, share).map_or("–".to_owned(), |ns| Ns(ns).to_string())
 }
 
 /// The table of workloads.

@@ -122,6 +122,12 @@ impl Brief {
         self.blocked.saturating_add(self.runq)
     }
 
+    /// What else there is between its beginning and its end ([`Wait::awake`]).
+    #[inline]
+    pub(super) fn awake(&self) -> u64 {
+        self.end.saturating_sub(self.start).saturating_sub(self.total())
+    }
+
     /// From when to when the thread stood in the queue: until it was woken, and never longer than
     /// the wait's own total.
     ///

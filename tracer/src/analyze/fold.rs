@@ -205,7 +205,7 @@ impl Folded {
             crowded += shard.sides.crowded();
             locks_left_out += shard.queues.left_out();
             for one in shard.locks {
-                durations.push((one.lock, one.durations));
+                durations.push((one.lock, one.durations, one.awake));
                 queues.extend(one.queue.map(|queue| (one.lock, queue)));
                 sides.push((one.lock, one.sides));
             }
@@ -218,8 +218,9 @@ impl Folded {
         for (&(_, lock), &sums) in &cells {
             locks.entry(lock).or_default().0 += sums;
         }
-        for (lock, durations) in durations {
-            let (_, of_lock) = locks.entry(lock).or_default();
+        for (lock, durations, awake) in durations {
+            let (sums, of_lock) = locks.entry(lock).or_default();
+            sums.awake += awake;
             if of_lock.count() == 0 {
                 *of_lock = durations;
             } else {
@@ -351,6 +352,7 @@ impl Folded {
             yielded_unattributed: Ns(stat("yielded_unattributed_ns")),
             woken_before_sleep: stat("woken_before_sleep"),
             wake_unseen: stat("wake_unseen"),
+            switch_in_unseen: stat("switch_in_unseen"),
             places_estimated: stat("places_estimated"),
             futex_switches: trace
                 .threads

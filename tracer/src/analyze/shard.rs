@@ -50,6 +50,8 @@ pub(super) struct Shard {
 pub(super) struct OfLock {
     pub(super) lock: LockIndex,
     pub(super) durations: Quantiles,
+    /// Time between the sleeps of its waits.
+    pub(super) awake: Ns,
     pub(super) sides: SideSums,
     /// None: there are too many locks, or it isn't wanted, or nobody has waited for it.
     pub(super) queue: Option<Box<LockQueue>>,
@@ -103,6 +105,7 @@ impl Shard {
             self.locks.push(OfLock {
                 lock,
                 durations: Quantiles::default(),
+                awake: Ns(0),
                 sides: SideSums::default(),
                 queue: None,
             });
@@ -151,6 +154,7 @@ impl OfLock {
     fn add(&mut self, waits: &[Brief], want: Want, sides: &mut SideRoom, queues: &mut QueueRoom) {
         for wait in waits {
             self.durations.add(Ns(wait.total()));
+            self.awake += Ns(wait.awake());
         }
         self.sides.add(sides, want, waits);
         if let Some(queue) = &mut self.queue {

@@ -182,6 +182,8 @@ pub struct Completeness {
     pub woken_before_sleep: u64,
     /// Episodes whose waking was not seen.
     pub wake_unseen: u64,
+    /// Waits whose end was not seen, and is known from the thread's time on the CPU.
+    pub switch_in_unseen: u64,
     /// Waits of which a stack is that of a wait like it: their places are estimated.
     pub places_estimated: u64,
     /// Switch-outs into a futex wait, over all threads, before any stitching.

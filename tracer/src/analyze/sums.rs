@@ -18,6 +18,9 @@ pub struct Sums {
     pub yielded: Ns,
     /// Those calls.
     pub spins: u64,
+    /// Between the sleeps of waits that have several ([`Wait::awake`]): no part of [`Self::wait`]. Not
+    /// known of waits without a record, and not told by thread.
+    pub awake: Ns,
     /// On the CPU while spinning; none if it was not measured.
     pub spin: Option<Ns>,
     /// Samples of the CPU clock that hit a thread spinning.
@@ -40,6 +43,7 @@ impl AddAssign for Sums {
         self.blocked += other.blocked;
         self.runq += other.runq;
         self.yielded += other.yielded;
+        self.awake += other.awake;
         self.spins = self.spins.saturating_add(other.spins);
         self.spin = match (self.spin, other.spin) {
             (Some(a), Some(b)) => Some(a + b),
@@ -56,6 +60,7 @@ impl From<&Wait> for Sums {
             waits: 1,
             blocked: wait.blocked,
             runq: wait.runq,
+            awake: wait.awake(),
             max: wait.total(),
             ..Self::default()
         }

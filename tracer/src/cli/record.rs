@@ -14,7 +14,8 @@ use crate::cpython::{Detected, Namer, detect};
 use crate::fault::{self, Fault};
 use crate::kernel::{self, Privileges};
 use crate::probe::{
-    DEFAULT_RING_BYTES, DEFAULT_SAMPLE_HZ, Group, Groups, Hooks, MAX_SAMPLE_HZ, Settings, measure,
+    DEFAULT_RING_BYTES, DEFAULT_SAMPLE_HZ, Group, Groups, Hooks, MAX_PROCESSES, MAX_SAMPLE_HZ,
+    Settings, measure,
 };
 use crate::record::{Finished, Found, Output, Session, StopWhen, attach_all, look_at};
 use crate::render::escape;
@@ -74,6 +75,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "KIB", default_value_t = DEFAULT_RING_BYTES / 1024,
           value_parser = buffer_kib)]
     buffer: u32,
+
+    /// Room for so many processes at a time
+    #[arg(long, value_name = "N", default_value_t = MAX_PROCESSES, hide = true,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_PROCESSES)))]
+    max_processes: u32,
 
     /// Have the kernel count how long lockwatt's programs run: each run then takes a little
     /// longer. Counted without it if `kernel.bpf_stats_enabled` is on
@@ -278,6 +284,7 @@ fn record(
     let mut settings = Settings::new(meta.target.pid, meta.options.min_wait, args.hooks);
     settings.several = several(args);
     settings.follow = args.follow;
+    settings.max_processes = args.max_processes;
     settings.native = args.native;
     settings.uprobes = Groups::new(&args.uprobes);
     settings.sample_hz = args.sample_hz;

@@ -33,6 +33,8 @@ pub struct Settings {
     pub ring_bytes: u32,
     /// Room for this many threads.
     pub max_threads: u32,
+    /// Room for this many processes, if there can be several; no more than [`MAX_PROCESSES`].
+    pub max_processes: u32,
     /// A program to do without, as if the kernel had refused it (to test the fallbacks).
     pub without: Option<&'static str>,
     /// Copy the waiters' native stacks.
@@ -71,6 +73,7 @@ impl Settings {
             hooks,
             ring_bytes: DEFAULT_RING_BYTES,
             max_threads: DEFAULT_MAX_THREADS,
+            max_processes: MAX_PROCESSES,
             native: false,
             uprobes: Groups::default(),
             sample_hz: 0,
@@ -154,7 +157,7 @@ pub(super) fn create(settings: &Settings, offsets: TaskOffsets) -> Result<Ebpf, 
     let uprobes = !settings.uprobes.is_empty();
     let (max_uses, max_probed) = if uprobes { (MAX_USES, settings.max_threads) } else { (1, 1) };
     let (target, max_processes, max_sites) = if settings.several {
-        (0, MAX_PROCESSES, 2 * MAX_PROCESSES)
+        (0, settings.max_processes, 2 * MAX_PROCESSES)
     } else {
         (settings.target.0, 1, MAX_SITES)
     };

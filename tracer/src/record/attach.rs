@@ -107,7 +107,7 @@ fn attach_several(
         let state = process_state(number, other.recorded, other.namer.interpreter());
         prepared.maps.set_process(other.pid, &state)?;
     }
-    for to_come in 1..=MAX_PROCESSES {
+    for to_come in 1..=settings.max_processes {
         prepared.maps.give_number(FIRST_GIVEN + to_come);
     }
     let mut all = vec![Found {

@@ -20,7 +20,7 @@ use super::places::Places;
 use super::processes::Processes;
 use super::shared::SharedWord;
 use super::stacks::{Memories, Stacks};
-use super::threads::{Home, Threads};
+use super::threads::{Home, Threads, comm_text};
 use super::uses::Uses;
 use crate::cpython::{Namer, Told};
 use crate::kernel::monotonic_now;
@@ -231,11 +231,11 @@ impl Intake {
 
     fn thread(&mut self, event: &ThreadEvent, maps: &Maps) -> Taken {
         let (tid, at) = (Tid(event.tid), Monotonic(event.time_ns));
-        let pid = Pid(event.tgid);
+        let (pid, comm) = (Pid(event.tgid), comm_text(&event.comm));
         match event.event {
             EVENT_THREAD_NEW if self.processes.several => {
                 let born = (event.parent != 0)
-                    .then(|| self.processes.born(pid, event.number, Pid(event.parent), at));
+                    .then(|| self.processes.born(pid, event.number, Pid(event.parent), at, &comm));
                 self.settle(tid, pid);
                 let place = self.threads.home(tid).place;
                 self.processes.thread_born(place);
@@ -263,7 +263,7 @@ impl Intake {
                     self.stacks.forget();
                     self.places.forget();
                 }
-                self.processes.exec(place, event.number);
+                self.processes.exec(place, event.number, &comm);
                 return Taken::Exec(place);
             }
         }
@@ -641,7 +641,7 @@ impl Intake {
             if known.is_none_or(|traced| !traced.lives())
                 && crate::target::Process::open(pid).is_ok()
             {
-                found.push(self.processes.born(pid, state.number, Pid(0), now));
+                found.push(self.processes.born(pid, state.number, Pid(0), now, ""));
             }
         }
         found

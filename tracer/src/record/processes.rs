@@ -143,7 +143,15 @@ impl Processes {
 
     /// A traced process forked another one: it has a copy of all memory, so what is known of the
     /// parent is known of the child.
-    pub(super) fn born(&mut self, pid: Pid, number: u32, parent: Pid, at: Monotonic) -> usize {
+    /// `comm` is what the kernel calls both.
+    pub(super) fn born(
+        &mut self,
+        pid: Pid,
+        number: u32,
+        parent: Pid,
+        at: Monotonic,
+        comm: &str,
+    ) -> usize {
         let known = self.by_pid.get(&parent).and_then(|&at| Some((at, self.all.get(at)?)));
         let (namer, record, ancestors) = match known {
             None => (Namer::new(pid), ProcessRecord::default(), Vec::new()),
@@ -163,6 +171,9 @@ impl Processes {
         let mut traced = Traced::new(pid, number, namer, self.sampler);
         traced.record = ProcessRecord { started: Some(at), ..record };
         traced.record.target.pid = pid;
+        if traced.record.target.exe.is_empty() {
+            comm.clone_into(&mut traced.record.target.exe);
+        }
         let parent = ancestors.first().and_then(|&parent| self.all.get(parent));
         traced.shared = parent.map(|parent| parent.shared.clone()).unwrap_or_default();
         traced.ancestors = ancestors;
@@ -190,11 +201,14 @@ impl Processes {
         place
     }
 
-    /// A process replaced its program.
-    pub(super) fn exec(&mut self, place: usize, number: u32) {
+    /// A process replaced its program; `comm` is what the kernel calls it since.
+    pub(super) fn exec(&mut self, place: usize, number: u32, comm: &str) {
         let Some(traced) = self.all.get_mut(place) else { return };
         traced.record.execs += 1;
         if self.several {
+            // All that is known of it should it end before it is looked at.
+            traced.record.target =
+                Target { pid: traced.pid, exe: comm.to_owned(), ..Target::default() };
             self.gone.push((place, traced.number));
             traced.number = number;
             traced.record.recorded = false;

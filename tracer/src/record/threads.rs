@@ -195,7 +195,7 @@ impl Threads {
     }
 }
 
-fn comm_text(bytes: &[u8; 16]) -> String {
+pub(super) fn comm_text(bytes: &[u8; 16]) -> String {
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }

@@ -64,6 +64,13 @@ pub(super) fn completeness(summary: &Summary) -> String {
             count(c.wake_unseen)
         ));
     }
+    if c.switch_in_unseen > 0 {
+        lines.push(format!(
+            "ends of waits not seen by the kernel's tracepoint, and known from the thread's time on the \
+             CPU: {}",
+            count(c.switch_in_unseen)
+        ));
+    }
     for program in summary.meta.programs.iter().filter(|program| !program.attached) {
         lines.push(format!(
             "not attached: {} ({}): {}",

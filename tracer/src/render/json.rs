@@ -225,6 +225,7 @@ fn completeness(summary: &Summary) -> Value {
         })),
         "woken_before_sleep": c.woken_before_sleep,
         "wake_unseen": c.wake_unseen,
+        "switch_in_unseen": c.switch_in_unseen,
         "places_estimated": c.places_estimated,
         "futex_switches": c.futex_switches,
         "closed": c.file.closed,
@@ -310,6 +311,7 @@ fn sums(summary: &Summary, sums: &Sums) -> Map<String, Value> {
         "blocked_ns": sums.blocked,
         "runq_ns": sums.runq,
         "yielded_ns": sums.yielded,
+        "awake_ns": sums.awake,
         "max_ns": sums.max,
     }))
 }

@@ -57,8 +57,11 @@ pub(super) fn locks<'a>(
 
 pub(super) fn kinds(summary: &Summary, limits: Limits) -> String {
     let spin = spin_title(summary);
+    // Only waits of several sleeps have such time.
+    let awake = (summary.totals.awake.0 > 0).then_some("awake between");
     let header: Vec<_> = ["kind", "waits", "yields", "waited", "blocked", "run queue", "yielded"]
         .into_iter()
+        .chain(awake)
         .chain(spin)
         .chain(["longest", "share"])
         .collect();
@@ -76,6 +79,7 @@ pub(super) fn kinds(summary: &Summary, limits: Limits) -> String {
                 sums.runq.to_string(),
                 sums.yielded.to_string(),
             ];
+            cells.extend(awake.map(|_| sums.awake.to_string()));
             cells.extend(spin.map(|_| spin_words(summary, sums)));
             cells.extend([sums.max.to_string(), percent(sums.wait(), summary.totals.wait())]);
             cells

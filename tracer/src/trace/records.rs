@@ -365,6 +365,13 @@ impl Wait {
     pub fn total(&self) -> Ns {
         self.blocked + self.runq
     }
+
+    /// The rest of the time from its beginning to its end: between its sleeps, when the thread woke up
+    /// by itself, looked, and went on waiting.
+    #[must_use]
+    pub fn awake(&self) -> Ns {
+        Ns(self.end.since(self.start).0.saturating_sub(self.total().0))
+    }
 }
 
 /// Sums over waits without a record of their own.
