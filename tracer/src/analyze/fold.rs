@@ -10,7 +10,7 @@ use tracer_common::Shape;
 
 use super::brief::Brief;
 use super::energy::EnergyFold;
-use super::graph::{self, ChainGraph, Facts, FollowedChains, MAX_BLOCKED};
+use super::graph::{self, ChainGraph, Facts, FollowedChains, Joined, MAX_BLOCKED};
 use super::pauses::PauseFold;
 use super::processes::Homes;
 use super::quantile::Quantiles;
@@ -71,8 +71,9 @@ pub fn summarize_as<R: Read>(reader: TraceReader<R>, want: Want) -> Result<Summa
                 // A shard that is gone has panicked, which ends the scope too.
                 let _ = to_chains.send((from, split.in_order().copied().collect()));
             }
-            for (sender, batch) in senders.iter().zip(split.shards) {
+            for (sender, mut batch) in senders.iter().zip(split.shards) {
                 if !batch.is_empty() {
+                    batch.energy = ended.energy.any();
                     let _ = sender.send(batch);
                 }
             }
@@ -172,7 +173,8 @@ impl Fold {
         if self.want.graph {
             self.chains.add_all(from, split.in_order(), self.want.unverified);
         }
-        for (shard, batch) in self.shards.iter_mut().zip(split.shards) {
+        for (shard, mut batch) in self.shards.iter_mut().zip(split.shards) {
+            batch.energy = self.ended.energy.any();
             shard.take(batch);
         }
     }
@@ -201,9 +203,12 @@ impl Folded {
         let mut names = trace.locks;
         let (mut durations, mut queues, mut sides) = (Vec::new(), Vec::new(), Vec::new());
         let (mut crowded, mut locks_left_out) = (Crowded::default(), 0);
+        let (mut held_left_out, mut blocked_left_out) = (Ns(0), Ns(0));
         for shard in self.shards {
             crowded += shard.sides.crowded();
             locks_left_out += shard.queues.left_out();
+            held_left_out += Ns(shard.queues.held.left_out);
+            blocked_left_out += Ns(shard.queues.blocked.left_out);
             for one in shard.locks {
                 durations.push((one.lock, one.durations));
                 queues.extend(one.queue.map(|queue| (one.lock, queue)));
@@ -255,7 +260,7 @@ impl Folded {
         let alike = |thread, lock| {
             homes.of_lock(lock).is_none_or(|of| thread_home(thread).is_none_or(|home| home == of))
         };
-        let (graph, mut holds) = if self.want.graph {
+        let Joined { graph, mut holds, held, blocked } = if self.want.graph {
             let parts = graph::Parts { chains: self.chains, queues, locks_left_out };
             let facts = Facts {
                 blocked: &self.ended.blocked,
@@ -269,6 +274,13 @@ impl Folded {
         } else {
             Default::default()
         };
+        let energy = self.ended.energy.finish_with_ledger().map(|(mut energy, ledger)| {
+            energy.overlay(&ledger, &held, held_left_out);
+            if self.want.counterfactual {
+                energy.imagine(&ledger, &blocked, blocked_left_out);
+            }
+            energy
+        });
         let waits = cells.keys().filter_map(|&(thread, lock)| Some((lock, thread_home(thread)?)));
         homes.count_sharers(waits);
         let lost = by_shape(&trace.totals.lost);
@@ -368,7 +380,7 @@ impl Folded {
             homes,
             graph,
             pauses: self.ended.pauses.finish(),
-            energy: self.ended.energy.finish(),
+            energy,
             stacks,
             cells,
             waiting: sides.waiting,
