@@ -20,7 +20,9 @@ use super::sides::{Crowded, SideSums, Want};
 use super::sites::{holders, waiters};
 use super::split::{Batch, EnergyPiece, Split};
 use super::stacks::StackTable;
-use super::summary::{Completeness, LockSummary, Pair, Summary, ThreadSummary, rank};
+use super::summary::{
+    Completeness, LockSummary, Pair, Summary, ThreadSummary, UNSEEN_SWITCHES, UnseenSwitches, rank,
+};
 use super::sums::Sums;
 use crate::trace::records::{Class, Kind, LockRecord, ShapeSums, Totals, UseSums, Wait};
 use crate::trace::{Part, ReadError, Trace, TraceReader, Visited};
@@ -353,6 +355,13 @@ impl Folded {
         if file.waits_damaged > 0 {
             losses.insert("trace_damaged".to_owned(), file.waits_damaged);
         }
+        let unseen = losses.get(UNSEEN_SWITCHES).map(|&switches| UnseenSwitches {
+            switches,
+            at_most: summary.sampling.map(|sampling| {
+                Ns(switches.saturating_mul(1_000_000_000 / u64::from(sampling.hz).max(1)))
+            }),
+            of: energy.as_ref().map_or(Ns(0), |energy| energy.time.cpus),
+        });
         summary.completeness = Completeness {
             events: file.waits_read,
             below: waits(&below),
@@ -372,6 +381,7 @@ impl Folded {
             stacks_truncated: 0,
             crowded,
             file,
+            unseen,
         };
         summary.completeness.count_stacks(&stacks, &sides.waiting);
         Summary {
