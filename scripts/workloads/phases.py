@@ -1,11 +1,12 @@
 """Threads that say themselves what they do: for the tests of energy, whose truth must not be lockwatt's.
 
 Each thread has a slot of two 64-bit numbers in a file that others map: nanoseconds of CPU time that it has
-spent waiting for the lock, and of CPU time in all. Of the former the cost of the two clock readings
-around an acquisition is taken off.
+spent waiting for the lock and waking who waits for it, and of CPU time in all. Of the former the cost of
+the two clock readings around an acquisition, or a release, is taken off.
 
 --mode lock: the threads, each on a CPU of its own, take one threading.Lock in turns, hold it for a while
-and leave it alone for longer. On a free-threaded build who finds it taken spins, and (nearly) never parks.
+and leave it alone for longer. On a free-threaded build who finds it taken spins, and parks now and then:
+how often depends on how long a waking takes on the machine.
 --mode busy: each computes for a part (--duty) of the time and sleeps for the rest.
 """
 
@@ -45,10 +46,12 @@ def fight(stop, slots, place, lock, hold, rest, cpu):
             after = clock()
             for _ in held:
                 pass
+            leaves = clock()
             lock.release()
-            waited += max(0, after - before - cost)
+            left = clock()
+            waited += max(0, after - before - cost) + max(0, left - leaves - cost)
             slots[2 * place] = waited
-            slots[2 * place + 1] = after
+            slots[2 * place + 1] = left
             for _ in rounds:
                 pass
 

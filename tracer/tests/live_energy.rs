@@ -147,11 +147,12 @@ fn with_timed_yields_a_spinning_program_is_given_what_it_spun() {
     let spun = (after.waiting - before.waiting) as f64 * busy / 1e3;
     let lock = lock_at(&report, load.object("lock"));
     near("spinning, timed", number(&lock["energy_uj"]) as f64, spun, 0.05);
-    // In the same proportion as the time that the totals have, which is added up elsewhere.
+    // No less than the time that the totals have, which is added up elsewhere: futex calls come on top.
     let time =
         number(&lock["spin_ns"]) as f64 / number(&report["energy"]["time"]["traced_ns"]) as f64;
     let energy = number(&lock["energy_uj"]) as f64 / number(&package["traced_uj"]) as f64;
-    near("share of the target's energy and time", energy, time, 0.02);
+    println!("share of the target's energy {energy:.4}, spinning of its time {time:.4}");
+    assert!(energy >= 0.98 * time, "{energy} of the energy, {time} of the time");
 }
 
 #[test]
