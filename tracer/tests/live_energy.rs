@@ -15,6 +15,11 @@ use serde_json::Value;
 use tracer::trace::energy::EnergyWindow;
 use tracer::trace::{TraceReader, Visited};
 
+/// How near a lock's energy must come to what the program says that it waited. Where it hardly parks
+/// it came within 4 %; how much it parks is the machine's mood, and then user code around the futex
+/// calls is in its own figure and in nobody's samples (docs/energy.md).
+const PARKS_NOW_AND_THEN: f64 = 0.10;
+
 /// The windows of a trace.
 fn windows(trace: &Path) -> Vec<EnergyWindow> {
     let mut out = Vec::new();
@@ -117,7 +122,7 @@ fn a_spinning_program_is_given_what_it_spun() {
     let lock = lock_at(&report, load.object("lock"));
     let share = spun / total as f64;
     assert!(share > 0.05, "it hardly spins: {share}");
-    near("spinning", number(&lock["energy_uj"]) as f64, spun, 0.05);
+    near("spinning", number(&lock["energy_uj"]) as f64, spun, PARKS_NOW_AND_THEN);
     let all = (after.cpu - before.cpu) as f64 * busy / 1e3;
     near("the program", number(&package["traced_uj"]) as f64, all, 0.05);
     assert_eq!(number(&report["energy"]["time"]["lost_ns"]), 0);
@@ -146,7 +151,7 @@ fn with_timed_yields_a_spinning_program_is_given_what_it_spun() {
     let (before, after) = (simulator.at(first), simulator.at(last));
     let spun = (after.waiting - before.waiting) as f64 * busy / 1e3;
     let lock = lock_at(&report, load.object("lock"));
-    near("spinning, timed", number(&lock["energy_uj"]) as f64, spun, 0.05);
+    near("spinning, timed", number(&lock["energy_uj"]) as f64, spun, PARKS_NOW_AND_THEN);
     // No less than the time that the totals have, which is added up elsewhere: futex calls come on top.
     let time =
         number(&lock["spin_ns"]) as f64 / number(&report["energy"]["time"]["traced_ns"]) as f64;
