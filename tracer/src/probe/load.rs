@@ -338,8 +338,8 @@ fn attach_sampler(program: &mut PerfEvent, hz: u32) -> Result<(), ProgramError> 
     let cpus = online_cpus().map_err(|(_, error)| error)?;
     // Spread over a period. Each clock ticks at its distance from the others for the whole recording:
     // one that came some microseconds after another CPU's would always find that one's thread in the
-    // other's interrupt, where it holds nothing up. (Seen: half of the spinning missing on that CPU,
-    // in every second recording.)
+    // other's interrupt, where it holds nothing up. (Seen: most of the spinning missing on that CPU,
+    // in four of nine recordings.)
     let apart = Duration::from_secs(1) / hz.max(1) / u32::try_from(cpus.len().max(1)).unwrap_or(1);
     let begun = Instant::now();
     for (n, cpu) in (0..).zip(cpus) {
