@@ -20,6 +20,17 @@ use tracer::trace::{TraceReader, Visited};
 /// calls is in its own figure and in nobody's samples (docs/energy.md).
 const PARKS_NOW_AND_THEN: f64 = 0.10;
 
+/// Other programs had a tenth of the CPUs' time: then threads are switched out in the middle of what they
+/// do, and how near a lock's energy comes says nothing of a program that spins.
+fn disturbed(report: &Value) -> bool {
+    let time = &report["energy"]["time"];
+    let disturbed = number(&time["other_tasks_ns"]) * 10 > number(&time["cpus_ns"]);
+    if disturbed {
+        eprintln!("NOT TESTED how near it comes: the machine is busy with other programs ({time})");
+    }
+    disturbed
+}
+
 /// The windows of a trace.
 fn windows(trace: &Path) -> Vec<EnergyWindow> {
     let mut out = Vec::new();
@@ -122,6 +133,9 @@ fn a_spinning_program_is_given_what_it_spun() {
     let lock = lock_at(&report, load.object("lock"));
     let share = spun / total as f64;
     assert!(share > 0.05, "it hardly spins: {share}");
+    if disturbed(&report) {
+        return;
+    }
     near("spinning", number(&lock["energy_uj"]) as f64, spun, PARKS_NOW_AND_THEN);
     let all = (after.cpu - before.cpu) as f64 * busy / 1e3;
     near("the program", number(&package["traced_uj"]) as f64, all, 0.05);
@@ -151,6 +165,9 @@ fn with_timed_yields_a_spinning_program_is_given_what_it_spun() {
     let (before, after) = (simulator.at(first), simulator.at(last));
     let spun = (after.waiting - before.waiting) as f64 * busy / 1e3;
     let lock = lock_at(&report, load.object("lock"));
+    if disturbed(&report) {
+        return;
+    }
     near("spinning, timed", number(&lock["energy_uj"]) as f64, spun, PARKS_NOW_AND_THEN);
     // No less than the time that the totals have, which is added up elsewhere: futex calls come on top.
     let time =
