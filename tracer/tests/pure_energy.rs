@@ -99,6 +99,9 @@ fn samples() -> impl Strategy<Value = Vec<EnergySamples>> {
                 rest -= n;
                 let lock = (lock < 3).then_some(LockIndex(lock));
                 out.push(EnergySamples { doing: Doing::Spinning, lock, samples: n, ..base });
+                // The same as it was timed, and maybe more than the thread ran.
+                let timed = EnergySamples { doing: Doing::Timed, lock, ..base };
+                out.push(EnergySamples { samples: n * 1_000_000, ..timed });
             }
         }
         out
@@ -125,8 +128,9 @@ fn summary(source: &EnergySource, intervals: &[EnergyInterval]) -> EnergySummary
 
 fn policies() -> impl Strategy<Value = EnergySource> {
     let weight = || prop::option::of(100_000u32..2_000_000);
-    (prop::option::of(0.0f64..300.0), weight(), weight())
-        .prop_map(|(idle, smt, spin)| source(idle, smt, spin))
+    (prop::option::of(0.0f64..300.0), weight(), weight(), any::<bool>()).prop_map(
+        |(idle, smt, spin, spin_timed)| EnergySource { spin_timed, ..source(idle, smt, spin) },
+    )
 }
 
 proptest! {
@@ -361,4 +365,33 @@ fn what_is_below_the_noise_is_said_to_be() {
     assert!(!much.is_noise() && little.is_noise());
     // With a spin weight below 1 waiting counts less.
     assert!(much.low < much.energy && much.high == much.energy, "{much:?}");
+}
+
+/// With timed yields the time is as it was measured, and samples of spinning don't count: exact, but
+/// for what the counter's readings are off. Futex calls are sampled all the same.
+#[test]
+fn timed_yields_take_the_place_of_samples() {
+    let samples =
+        |n, doing, lock| EnergySamples { thread: ThreadIndex(0), cpu: 0, doing, lock, samples: n };
+    let of = |lock| Some(LockIndex(lock));
+    let interval = EnergyInterval {
+        windows: vec![one(&[(0, 0, WINDOW), (1, 1, WINDOW)], |_| 0, 2_000_000)],
+        samples: vec![
+            samples(20, Doing::Anything, None),
+            samples(14, Doing::Spinning, of(1)),
+            samples(2, Doing::Futex, of(2)),
+            samples(30_000_000, Doing::Timed, of(1)),
+            samples(10_000_000, Doing::Timed, None),
+        ],
+    };
+    let timed = EnergySource { spin_timed: true, ..source(None, None, Some(500_000)) };
+    let summary = summary(&timed, std::slice::from_ref(&interval));
+    let [spun, futex] = [1, 2].map(|lock| summary.locks[&LockIndex(lock)]);
+    assert_eq!((spun.energy, futex.energy), (Microjoules(300_000), Microjoules(100_000)));
+    assert_eq!(summary.waiting_unknown.energy, Microjoules(100_000));
+    assert!(spun.sigma < 15_000.0 && futex.sigma > 20_000.0, "{spun:?} {futex:?}");
+    // With γ = 1/2 a thread that waits half of its time has 3/4 of the weight of one that doesn't.
+    assert!(spun.low < Microjoules(200_000) && spun.high == Microjoules(300_000), "{spun:?}");
+    let sampled = self::summary(&source(None, None, None), &[interval]);
+    assert_eq!(sampled.locks[&LockIndex(1)].energy, Microjoules(700_000));
 }

@@ -16,11 +16,11 @@ use aya_ebpf::programs::BtfTracePointContext;
 use tracer_common::DropReason;
 use tracer_common::energy::{
     CpuClock, CpuSums, EnergySampleKey, IDLE, KERNEL, MAX_CPUS, OTHER, OnCpu, OnCpuKey, Straddle,
-    TRACED, TRACER, WINDOW_SLOTS,
+    TIMED, TRACED, TRACER, WINDOW_SLOTS,
 };
 
 use crate::counters::lost;
-use crate::globals::{own_tgid, target_tgid};
+use crate::globals::{energy_samples, own_tgid, target_tgid};
 use crate::process;
 use crate::task::{Task, now};
 
@@ -219,12 +219,26 @@ fn plus(sums: &mut OnCpu, slice: OnCpu) {
 /// Counts what a CPU-clock sample found the current thread doing.
 #[inline(always)]
 pub(super) fn sampled(tid: u32, doing: u32, lock: u64) {
-    let key = EnergySampleKey { lock, tid, doing };
+    count(EnergySampleKey { lock, tid, doing }, 1);
+}
+
+/// The current thread spun for a lock for so long (`--hooks syscall`); 0: which one is not known.
+#[inline(always)]
+pub(super) fn spun(tid: u32, lock: u64, ns: u64) {
+    if energy_samples() != 0 && ns != 0 {
+        let lock = if lock == 0 { 0 } else { process::tag(lock) };
+        count(EnergySampleKey { lock, tid, doing: TIMED }, ns);
+    }
+}
+
+#[inline(always)]
+fn count(key: EnergySampleKey, n: u64) {
     if let Some(count) = ENERGY_SAMPLES.get_ptr_mut(key) {
-        // SAFETY: a live per-CPU map value of this CPU, written by the sampler only.
-        unsafe { *count += 1 };
+        // SAFETY: a live per-CPU map value of this CPU. A key that the sampler writes is written by
+        // nothing else, and what it may interrupt writes other keys.
+        unsafe { *count += n };
         return;
     }
     // Without room it is as if the sample had not been taken: shares stay what they are.
-    let _ = ENERGY_SAMPLES.insert(key, 1u64, 0);
+    let _ = ENERGY_SAMPLES.insert(key, n, 0);
 }

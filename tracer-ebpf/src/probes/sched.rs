@@ -17,6 +17,7 @@ use tracer_common::thread::{
 };
 use tracer_common::{DropReason, NoStack, Shape, Stat};
 
+use super::energy;
 use crate::counters::{count, lost};
 use crate::globals::{min_wait_ns, syscall_hooks, target_tgid};
 use crate::identify::{self, WaitArguments};
@@ -156,7 +157,9 @@ fn switch_out<const REGISTERS: bool, const ONE: bool>(
     }
     if syscall_hooks() != 0 && state.syscall.yielding != 0 {
         // On the CPU in the call so far; `leave_yield` has the rest, from the switch-in on.
-        state.spin.spin_ns += now.saturating_sub(state.spin.mark_ns.max(state.in_ns));
+        let spun = now.saturating_sub(state.spin.mark_ns.max(state.in_ns));
+        state.spin.spin_ns += spun;
+        energy::spun(tid, state.spin.lock, spun);
     }
     state.out_ns = now;
     if preempted || task_state == 0 {

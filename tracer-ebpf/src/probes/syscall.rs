@@ -14,6 +14,7 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use tracer_common::ThreadState;
 
+use super::energy;
 use crate::counters::syscalls;
 use crate::globals::target_tgid;
 use crate::identify::{is_wait, wait_of};
@@ -104,6 +105,7 @@ fn enter_yield(state: &mut ThreadState, registers: Registers, now: u64) {
     // on_yield begins anew, with one yield, if the place or the lock is another.
     if spinning && state.spin.yields > 1 && gap < SPIN_GAP_NS {
         state.spin.spin_ns += gap;
+        energy::spun(current.pid(), state.spin.lock, gap);
     }
     state.spin.mark_ns = now;
     state.syscall.yielding = 1;
@@ -116,7 +118,9 @@ fn leave_yield(state: &mut ThreadState) {
         let now = now();
         // On the CPU since the call, or since the last switch-in if it gave the CPU away.
         let since = state.spin.mark_ns.max(state.in_ns);
-        state.spin.spin_ns += now.saturating_sub(since);
+        let spun = now.saturating_sub(since);
+        state.spin.spin_ns += spun;
+        energy::spun(bpf_get_current_pid_tgid() as u32, state.spin.lock, spun);
         state.spin.mark_ns = now;
         state.syscall.yielding = 0;
     }

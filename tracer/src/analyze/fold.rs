@@ -10,7 +10,7 @@ use tracer_common::Shape;
 
 use super::brief::Brief;
 use super::energy::EnergyFold;
-use super::graph::{self, ChainGraph, Facts, FollowedChains, MAX_BLOCKED};
+use super::graph::{self, ChainGraph, Facts, FollowedChains, Joined, MAX_BLOCKED};
 use super::pauses::PauseFold;
 use super::processes::Homes;
 use super::quantile::Quantiles;
@@ -20,7 +20,9 @@ use super::sides::{Crowded, SideSums, Want};
 use super::sites::{holders, waiters};
 use super::split::{Batch, EnergyPiece, Split};
 use super::stacks::StackTable;
-use super::summary::{Completeness, LockSummary, Pair, Summary, ThreadSummary, rank};
+use super::summary::{
+    Completeness, LockSummary, Pair, Summary, ThreadSummary, UNSEEN_SWITCHES, UnseenSwitches, rank,
+};
 use super::sums::Sums;
 use crate::trace::records::{Class, Kind, LockRecord, ShapeSums, Totals, UseSums, Wait};
 use crate::trace::{Part, ReadError, Trace, TraceReader, Visited};
@@ -71,8 +73,9 @@ pub fn summarize_as<R: Read>(reader: TraceReader<R>, want: Want) -> Result<Summa
                 // A shard that is gone has panicked, which ends the scope too.
                 let _ = to_chains.send((from, split.in_order().copied().collect()));
             }
-            for (sender, batch) in senders.iter().zip(split.shards) {
+            for (sender, mut batch) in senders.iter().zip(split.shards) {
                 if !batch.is_empty() {
+                    batch.energy = ended.energy.any();
                     let _ = sender.send(batch);
                 }
             }
@@ -172,7 +175,8 @@ impl Fold {
         if self.want.graph {
             self.chains.add_all(from, split.in_order(), self.want.unverified);
         }
-        for (shard, batch) in self.shards.iter_mut().zip(split.shards) {
+        for (shard, mut batch) in self.shards.iter_mut().zip(split.shards) {
+            batch.energy = self.ended.energy.any();
             shard.take(batch);
         }
     }
@@ -201,9 +205,12 @@ impl Folded {
         let mut names = trace.locks;
         let (mut durations, mut queues, mut sides) = (Vec::new(), Vec::new(), Vec::new());
         let (mut crowded, mut locks_left_out) = (Crowded::default(), 0);
+        let (mut held_left_out, mut blocked_left_out) = (Ns(0), Ns(0));
         for shard in self.shards {
             crowded += shard.sides.crowded();
             locks_left_out += shard.queues.left_out();
+            held_left_out += Ns(shard.queues.held.left_out);
+            blocked_left_out += Ns(shard.queues.blocked.left_out);
             for one in shard.locks {
                 durations.push((one.lock, one.durations, one.awake));
                 queues.extend(one.queue.map(|queue| (one.lock, queue)));
@@ -256,7 +263,7 @@ impl Folded {
         let alike = |thread, lock| {
             homes.of_lock(lock).is_none_or(|of| thread_home(thread).is_none_or(|home| home == of))
         };
-        let (graph, mut holds) = if self.want.graph {
+        let Joined { graph, mut holds, held, blocked } = if self.want.graph {
             let parts = graph::Parts { chains: self.chains, queues, locks_left_out };
             let facts = Facts {
                 blocked: &self.ended.blocked,
@@ -270,6 +277,13 @@ impl Folded {
         } else {
             Default::default()
         };
+        let energy = self.ended.energy.finish_with_ledger().map(|(mut energy, ledger)| {
+            energy.overlay(&ledger, &held, held_left_out);
+            if self.want.counterfactual {
+                energy.imagine(&ledger, &blocked, blocked_left_out);
+            }
+            energy
+        });
         let waits = cells.keys().filter_map(|&(thread, lock)| Some((lock, thread_home(thread)?)));
         homes.count_sharers(waits);
         let lost = by_shape(&trace.totals.lost);
@@ -342,6 +356,13 @@ impl Folded {
         if file.waits_damaged > 0 {
             losses.insert("trace_damaged".to_owned(), file.waits_damaged);
         }
+        let unseen = losses.get(UNSEEN_SWITCHES).map(|&switches| UnseenSwitches {
+            switches,
+            at_most: summary.sampling.map(|sampling| {
+                Ns(switches.saturating_mul(1_000_000_000 / u64::from(sampling.hz).max(1)))
+            }),
+            of: energy.as_ref().map_or(Ns(0), |energy| energy.time.cpus),
+        });
         summary.completeness = Completeness {
             events: file.waits_read,
             below: waits(&below),
@@ -362,6 +383,7 @@ impl Folded {
             stacks_truncated: 0,
             crowded,
             file,
+            unseen,
         };
         summary.completeness.count_stacks(&stacks, &sides.waiting);
         Summary {
@@ -370,7 +392,7 @@ impl Folded {
             homes,
             graph,
             pauses: self.ended.pauses.finish(),
-            energy: self.ended.energy.finish(),
+            energy,
             stacks,
             cells,
             waiting: sides.waiting,

@@ -72,6 +72,8 @@ impl Shard {
 
     /// Adds what the next chunk says of its locks.
     pub(super) fn take(&mut self, mut batch: Batch) {
+        self.queues.when_held |= batch.energy;
+        self.queues.when_blocked |= batch.energy && self.want.counterfactual;
         for run in std::mem::take(&mut batch.yields) {
             let place = self.place(run.lock);
             if let Some(lock) = self.locks.get_mut(place) {

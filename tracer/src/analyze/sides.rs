@@ -118,14 +118,24 @@ pub struct Want {
     pub threads: bool,
     /// [`Summary::graph`](super::Summary::graph), and how long locks were held.
     pub graph: bool,
+    /// [`EnergySummary::counterfactual`](super::energy::EnergySummary::counterfactual), which needs
+    /// the graph.
+    pub counterfactual: bool,
     /// Owners count as holders also where they moved while they were looked at.
     pub unverified: bool,
 }
 
 impl Default for Want {
-    /// Everything, of owners that stood still.
+    /// Everything but what is only on request, of owners that stood still.
     fn default() -> Self {
-        Self { pairs: true, links: true, threads: true, graph: true, unverified: false }
+        Self {
+            pairs: true,
+            links: true,
+            threads: true,
+            graph: true,
+            counterfactual: false,
+            unverified: false,
+        }
     }
 }
 

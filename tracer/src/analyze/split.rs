@@ -20,6 +20,8 @@ pub(super) struct Batch {
     /// Where in `waits` each lock's begin; the last one's end with it.
     locks: Vec<(LockIndex, u32)>,
     pub(super) yields: Vec<YieldRun>,
+    /// There is energy: when locks are held is worth to be known.
+    pub(super) energy: bool,
 }
 
 impl Batch {

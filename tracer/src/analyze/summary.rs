@@ -196,6 +196,35 @@ pub struct Completeness {
     pub crowded: Crowded,
     /// The condition of the file itself.
     pub file: Condition,
+    /// Switches of a CPU that the energy program did not see, if there were any.
+    pub unseen: Option<UnseenSwitches>,
+}
+
+/// The name of their counter among the losses.
+pub(crate) const UNSEEN_SWITCHES: &str = "energy_switch_unseen";
+/// So little CPU time in the wrong hands, as a part of all, is below every other error of the split.
+const LITTLE: u64 = 100;
+
+/// Switches of a CPU that the energy program did not see. Each is noticed at the next switch or
+/// CPU-clock sample; until then the CPU's time is in the wrong hands. No wait and no other time knows of
+/// it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnseenSwitches {
+    /// How many.
+    pub switches: u64,
+    /// The CPU time that may be in the wrong hands: one tick of the sampler for each. None: no sampler,
+    /// and so no bound.
+    pub at_most: Option<Ns>,
+    /// All time of all CPUs in the energy windows.
+    pub of: Ns,
+}
+
+impl UnseenSwitches {
+    /// The bound is no more than 1 % of all CPU time.
+    #[must_use]
+    pub fn is_little(&self) -> bool {
+        self.at_most.is_some_and(|time| time.0.saturating_mul(LITTLE) <= self.of.0)
+    }
 }
 
 impl Completeness {
@@ -236,10 +265,17 @@ impl Completeness {
         }
     }
 
+    /// Losses that take something from the figures. Switches unseen do not if they come to little.
+    pub fn losses(&self) -> impl Iterator<Item = (&str, u64)> {
+        let little = self.unseen.is_some_and(|unseen| unseen.is_little());
+        let all = self.lost.iter().map(|(reason, &n)| (reason.as_str(), n));
+        all.filter(move |(reason, _)| !little || *reason != UNSEEN_SWITCHES)
+    }
+
     /// Nothing was lost, cut or damaged. (Waits below the threshold are not lost.)
     #[must_use]
     pub fn whole(&self) -> bool {
-        self.lost.is_empty()
+        self.losses().next().is_none()
             && self.lost_waits == 0
             && self.file.cut.is_none()
             && self.file.damage.is_empty()

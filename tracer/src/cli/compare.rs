@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use rustix::fs::{Access, access};
 
 use super::energy::SourceArgs;
 use super::report::{load, print};
@@ -13,7 +14,7 @@ use crate::analyze::compare::{Comparison, Run};
 use crate::energy::Wanted;
 use crate::fault::Fault;
 use crate::kernel::Privileges;
-use crate::render::{compare, json};
+use crate::render::{compare, escape, json};
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -22,7 +23,13 @@ EXAMPLES
   sudo lockwatt compare --format json -- ./a --- ./b
 
 Both commands are traced, with their children. The order is A B B A A B …, so that a machine that
-warms up is no difference. docs/recipes has the experiment of arXiv 2603.04782 as an example.";
+warms up is no difference. docs/recipes has the experiment of arXiv 2603.04782 as an example.
+
+EXIT CODES
+  0  every run went well, and the comparison is printed
+  1  a run failed: the command's own exit code was not 0, or it could not be recorded
+  2  usage, or one of the commands is not there or not executable: nothing was run
+  3  not permitted";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -71,6 +78,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
         let words = "compare wants two commands: `-- CMD_A --- CMD_B`";
         return Err(Fault::Usage(words.to_owned()).into());
     };
+    // Not after the first one has run for an hour.
+    for command in [a, b] {
+        check(command)?;
+    }
     Privileges::read()?.check()?;
     let own = Scratch::new(args.keep.as_deref())?;
     let (mut runs, mut kind, mut why) = ([Vec::new(), Vec::new()], "none", None);
@@ -96,6 +107,24 @@ pub(super) fn run(args: &Args) -> Result<()> {
         Format::Json => json::text(&compare::json(&comparison, kind, why.as_deref())),
     };
     print(text.as_bytes())
+}
+
+/// A command is there and can be executed, as far as that can be said without running it.
+fn check(command: &[OsString]) -> Result<()> {
+    let Some(program) = command.first() else { return Ok(()) };
+    let shown = escape::whole(&program.to_string_lossy());
+    let file = |path: &Path| path.metadata().is_ok_and(|found| found.is_file());
+    let executable = |path: &Path| file(path) && access(path, Access::EXEC_OK).is_ok();
+    if program.as_encoded_bytes().contains(&b'/') {
+        return match Path::new(program) {
+            path if executable(path) => Ok(()),
+            path if path.exists() => Err(Fault::Usage(format!("{shown} is not executable")).into()),
+            _ => Err(Fault::Usage(format!("no such command: {shown}")).into()),
+        };
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&folders).any(|folder| executable(&folder.join(program)));
+    if found { Ok(()) } else { Err(Fault::Usage(format!("no such command: {shown}")).into()) }
 }
 
 /// Where the traces are; removed at the end unless they are to be kept.

@@ -91,6 +91,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         links: args.side == Side::Both,
         threads: true,
         graph: false,
+        counterfactual: false,
         unverified: args.unverified,
     };
     let summary = load(&args.file, want)?;

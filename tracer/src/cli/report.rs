@@ -52,6 +52,10 @@ pub(super) struct Args {
     /// Show grams of CO2e beside joules, at so many per kilowatt-hour
     #[arg(long, value_name = "G_PER_KWH", value_parser = carbon)]
     carbon: Option<Carbon>,
+    /// Show as well what energy of idle CPUs coincides with waits (needs --idle calibrated when
+    /// recording): a "what if", in no sum
+    #[arg(long)]
+    counterfactual: bool,
     /// How to write it
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -89,6 +93,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         // Nothing else of the report lists both sides of one wait.
         links: args.by == Some(By::Site) && args.side == Some(Side::Both),
         threads: false,
+        counterfactual: args.counterfactual,
         unverified: args.unverified,
         ..Want::default()
     };

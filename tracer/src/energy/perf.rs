@@ -1,15 +1,18 @@
 //! The perf `power` PMU: RAPL's counters as system-wide events, one for each CPU in its `cpumask`
-//! (one CPU of each package). The kernel keeps 64 bits, so they never wrap.
+//! (one CPU of each package, or of each die). The kernel keeps 64 bits, so they never wrap.
+//!
+//! An event is read from any CPU: the kernel asks the one that it is of (`perf_event_read`,
+//! `kernel/events/core.c`).
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::{FromRawFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use super::counter::Raw;
 use super::domain::{Domain, Meter, arrange};
 use super::source::{Quality, Source, SourceError};
-use super::topology::{cpu_list, package_of_cpu};
+use super::topology::{Cpu, cpu_list, online};
 use crate::units::Monotonic;
 
 /// Where the kernel describes it.
@@ -17,15 +20,13 @@ pub const PMU: &str = "/sys/bus/event_source/devices/power";
 const NAME: &str = "perf";
 
 /// One open event.
-#[derive(Debug)]
 struct Event {
-    file: File,
+    file: Box<dyn Read + Send>,
     /// µJ in one count.
     scale: f64,
 }
 
 /// The PMU's events.
-#[derive(Debug)]
 pub struct Perf {
     domains: Vec<Domain>,
     events: Vec<Event>,
@@ -64,24 +65,33 @@ impl Perf {
     /// # Errors
     /// If there is none, or none can be opened.
     pub fn open() -> Result<Self, SourceError> {
-        let pmu = Path::new(PMU);
+        let open = |kind, config, cpu| open(kind, config, cpu).map(|file| Box::new(file) as _);
+        Self::open_in(Path::new(PMU), &online(), open)
+    }
+
+    /// The same for a PMU described elsewhere, on other CPUs.
+    fn open_in(
+        pmu: &Path,
+        topology: &[Cpu],
+        open: impl Fn(u32, u64, u32) -> io::Result<Box<dyn Read + Send>>,
+    ) -> Result<Self, SourceError> {
         let absent = |reason: String| SourceError::absent(NAME, reason);
         let text = |name: &str| fs::read_to_string(pmu.join(name)).ok();
         let kind = text("type")
             .and_then(|text| text.trim().parse().ok())
-            .ok_or_else(|| absent(format!("no {PMU}")))?;
+            .ok_or_else(|| absent(format!("no {}", pmu.display())))?;
         let cpus = text("cpumask").map(|text| cpu_list(&text)).unwrap_or_default();
         let described = events(&pmu.join("events"));
         let (mut domains, mut opened) = (Vec::new(), Vec::new());
-        let mut refused = format!("{PMU} has no energy event");
-        for &cpu in &cpus {
+        let mut refused = format!("{} has no energy event", pmu.display());
+        for (&cpu, outer) in cpus.iter().zip(names(&cpus, topology)) {
             for event in &described {
                 if event.name == "psys" && cpu != cpus[0] {
                     continue; // one for the whole machine
                 }
                 match open(kind, event.config, cpu) {
                     Ok(file) => {
-                        domains.push(domain(event, package_of_cpu(cpu)));
+                        domains.push(domain(event, &outer));
                         opened.push(Event { file, scale: event.scale });
                     }
                     Err(error) => refused = format!("event energy-{}: {error}", event.name),
@@ -96,15 +106,33 @@ impl Perf {
     }
 }
 
+/// What powercap calls the package, or the die, of each CPU in the mask: `package-1`,
+/// `package-1-die-0`. A machine that does not say what is where has them by number; then every
+/// package is divided over what ran anywhere.
+fn names(cpus: &[u32], topology: &[Cpu]) -> Vec<String> {
+    let of = |cpu: u32| topology.iter().find(|one| one.cpu == cpu);
+    let packages: Option<Vec<u32>> = cpus.iter().map(|&cpu| of(cpu)?.package).collect();
+    let Some(packages) = packages else {
+        return (0..cpus.len()).map(|n| format!("package-{n}")).collect();
+    };
+    let name = |(&cpu, package): (&u32, &u32)| {
+        let alone = packages.iter().filter(|other| *other == package).count() == 1;
+        match of(cpu).and_then(|one| one.die).filter(|_| !alone) {
+            Some(die) => format!("package-{package}-die-{die}"),
+            None => format!("package-{package}"),
+        }
+    };
+    cpus.iter().zip(&packages).map(name).collect()
+}
+
 /// `energy-pkg` of CPU 0's package is what powercap calls `package-0`.
-fn domain(event: &Described, package: Option<u32>) -> Domain {
-    let outer = package.map(|package| format!("package-{package}"));
-    let mut domain = match (event.name.as_str(), &outer) {
-        ("pkg", Some(outer)) => Domain::of_zone(outer, None),
-        ("cores", outer) => Domain::of_zone("core", outer.as_deref()),
-        ("gpu", outer) => Domain::of_zone("uncore", outer.as_deref()),
-        ("ram", outer) => Domain::of_zone("dram", outer.as_deref()),
-        (name, _) => Domain::of_zone(name, None),
+fn domain(event: &Described, outer: &str) -> Domain {
+    let mut domain = match event.name.as_str() {
+        "pkg" => Domain::of_zone(outer, None),
+        "cores" => Domain::of_zone("core", Some(outer)),
+        "gpu" => Domain::of_zone("uncore", Some(outer)),
+        "ram" => Domain::of_zone("dram", Some(outer)),
+        name => Domain::of_zone(name, None),
     };
     domain.meter = Meter::Counter { range_uj: None };
     domain
@@ -136,12 +164,12 @@ fn describe(path: &Path) -> Option<Described> {
     })
 }
 
-fn open(kind: u32, config: u64, cpu: u32) -> std::io::Result<File> {
+fn open(kind: u32, config: u64, cpu: u32) -> io::Result<File> {
     /// `PERF_FLAG_FD_CLOEXEC`.
     const CLOEXEC: libc::c_ulong = 8;
     let size = u32::try_from(size_of::<Attributes>()).unwrap_or(0);
     let attributes = Attributes { kind, size, config, ..Attributes::default() };
-    let cpu = libc::c_int::try_from(cpu).map_err(|_| std::io::ErrorKind::InvalidInput)?;
+    let cpu = libc::c_int::try_from(cpu).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: a well-formed attribute of the size that it says, alive during the call; the other
     // arguments are numbers.
     let fd = unsafe {
@@ -149,7 +177,7 @@ fn open(kind: u32, config: u64, cpu: u32) -> std::io::Result<File> {
     };
     let fd = RawFd::try_from(fd).unwrap_or(-1);
     if fd < 0 {
-        return Err(std::io::Error::last_os_error());
+        return Err(io::Error::last_os_error());
     }
     // SAFETY: a descriptor that was just made and that nobody else has.
     Ok(unsafe { File::from_raw_fd(fd) })
@@ -207,7 +235,106 @@ mod tests {
         );
         // 2^32 counts are a joule.
         assert!((all[0].scale * 4_294_967_296.0 - 1e6).abs() < 1e-3);
-        assert_eq!(domain(&all[0], Some(1)).name, "package-1");
-        assert_eq!(domain(&all[1], Some(1)).name, "package-1/dram");
+        assert_eq!(domain(&all[0], "package-1").name, "package-1");
+        assert_eq!(domain(&all[1], "package-1").name, "package-1/dram");
+    }
+
+    /// Counts up by the CPU's number and the event's with each read, from there on.
+    struct Fake {
+        value: u64,
+        step: u64,
+    }
+
+    impl Read for Fake {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            self.value += self.step;
+            out.copy_from_slice(&self.value.to_ne_bytes());
+            Ok(8)
+        }
+    }
+
+    /// A tree as the kernel makes it, with so many CPUs in its mask.
+    fn pmu(cpumask: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("events")).unwrap();
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        write("type", "23\n");
+        write("cpumask", cpumask);
+        for (name, config) in [("cores", 1), ("pkg", 2), ("ram", 3), ("gpu", 4), ("psys", 5)] {
+            write(&format!("events/energy-{name}"), &format!("event=0x0{config}\n"));
+            write(&format!("events/energy-{name}.scale"), "1e-6\n");
+            write(&format!("events/energy-{name}.unit"), "Joules\n");
+        }
+        dir
+    }
+
+    fn opened(cpumask: &str, topology: &[Cpu]) -> Perf {
+        let fake = |kind, config, cpu: u32| {
+            assert_eq!(kind, 23);
+            if config == 4 {
+                return Err(io::ErrorKind::NotFound.into()); // no graphics in this package
+            }
+            let step = u64::from(cpu) * 1_000 + config;
+            Ok(Box::new(Fake { value: 0, step }) as Box<dyn Read + Send>)
+        };
+        Perf::open_in(pmu(cpumask).path(), topology, fake).unwrap()
+    }
+
+    fn cpus(places: &[(u32, u32, Option<u32>)]) -> Vec<Cpu> {
+        let one = |&(cpu, package, die)| Cpu { cpu, package: Some(package), die, sibling: None };
+        places.iter().map(one).collect()
+    }
+
+    fn split(perf: &Perf) -> Vec<&str> {
+        let split = perf.domains.iter().filter(|domain| domain.split);
+        split.map(|domain| domain.name.as_str()).collect()
+    }
+
+    #[test]
+    fn each_package_has_a_reader_and_no_energy_is_split_twice() {
+        let topology = cpus(&[(0, 0, None), (1, 0, None), (8, 1, None), (9, 1, None)]);
+        let mut perf = opened("0,8\n", &topology);
+        let names: Vec<_> = perf.domains.iter().map(|domain| domain.name.as_str()).collect();
+        let [inner, outer] = ["package-0/core", "package-1/core"].map(str::to_owned);
+        assert_eq!(
+            names,
+            [
+                inner.as_str(),
+                "package-0",
+                "psys",
+                "package-0/dram",
+                outer.as_str(),
+                "package-1",
+                "package-1/dram",
+            ]
+        );
+        // psys is one, and it and the cores are shown only.
+        assert_eq!(split(&perf), ["package-0", "package-0/dram", "package-1", "package-1/dram"]);
+        let parents: Vec<_> = perf.domains.iter().map(|domain| domain.parent).collect();
+        assert_eq!(parents, [Some(1), Some(2), None, None, Some(5), Some(2), None]);
+        assert!(perf.domains.iter().all(|one| one.meter == Meter::Counter { range_uj: None }));
+        // Each from the CPU that it is of, in µJ.
+        let values = [1, 2, 5, 3, 8_001, 8_002, 8_003];
+        assert_eq!(perf.read(Monotonic(0)), values.map(Raw::Value));
+        assert_eq!(perf.read(Monotonic(1)), values.map(|value| Raw::Value(2 * value)));
+    }
+
+    #[test]
+    fn dies_of_one_package_are_told_apart() {
+        let topology = cpus(&[(0, 0, Some(0)), (4, 0, Some(1))]);
+        let perf = opened("0,4\n", &topology);
+        let dies = ["package-0-die-0", "package-0-die-0/dram", "package-0-die-1"];
+        assert_eq!(split(&perf)[..3], dies);
+        let die = |name: &str| perf.domains.iter().find(|one| one.name == name).unwrap().clone();
+        assert_eq!((die(dies[0]).die, die(dies[2]).die), (Some(0), Some(1)));
+        let core = die("package-0-die-1/core");
+        assert_eq!(perf.domains[core.parent.unwrap() as usize].name, "package-0-die-1");
+    }
+
+    /// Where nothing says what is where, each package is still counted once.
+    #[test]
+    fn packages_without_a_topology_have_numbers() {
+        let perf = opened("0,8\n", &[]);
+        assert_eq!(split(&perf), ["package-0", "package-0/dram", "package-1", "package-1/dram"]);
     }
 }

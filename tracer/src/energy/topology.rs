@@ -44,12 +44,6 @@ pub fn read(root: &Path) -> Vec<Cpu> {
     online.iter().map(|&cpu| of(cpu)).collect()
 }
 
-/// The package of a CPU.
-#[must_use]
-pub fn package_of_cpu(cpu: u32) -> Option<u32> {
-    online().iter().find(|one| one.cpu == cpu)?.package
-}
-
 /// `0-3,8` as numbers. What makes no sense is left out.
 #[must_use]
 pub fn cpu_list(text: &str) -> Vec<u32> {

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use rustc_hash::FxHashMap;
 use tracer_common::LockSamples;
-use tracer_common::energy::{EnergySampleKey, IN_FUTEX, SPINNING};
+use tracer_common::energy::{EnergySampleKey, IN_FUTEX, SPINNING, TIMED};
 
 use super::intake::Intake;
 use super::meter::Meter;
@@ -71,23 +71,41 @@ impl Energy {
         intake: &mut Intake,
         maps: &Maps,
     ) -> Result<Vec<EnergySamples>, WriteError> {
-        let types: FxHashMap<Address, LockSamples> = maps.samples().into_iter().collect();
+        let mut types: FxHashMap<Address, LockSamples> = maps.samples().into_iter().collect();
+        let taken = self.samples.take();
+        if taken.iter().any(|(key, _)| key.doing == TIMED) {
+            for (key, spin) in maps.spins() {
+                let seen = LockSamples { object_type: spin.object_type, ..LockSamples::default() };
+                types.entry(Address(key.lock)).or_insert(seen);
+            }
+        }
         let mut out = Vec::new();
-        for (key, by_cpu) in self.samples.take() {
+        for (key, by_cpu) in taken {
             let doing = match key.doing {
                 SPINNING => Doing::Spinning,
                 IN_FUTEX => Doing::Futex,
+                TIMED => Doing::Timed,
                 _ => Doing::Anything,
             };
             let lock = lock_of(&key, &types, intake)?;
             let thread = intake.threads.index(Tid(key.tid));
-            for (cpu, samples) in (0..).zip(by_cpu).filter(|&(_, samples)| samples > 0) {
-                let samples = u32::try_from(samples).unwrap_or(u32::MAX);
-                out.push(EnergySamples { thread, cpu, doing, lock, samples });
+            for (cpu, n) in (0..).zip(by_cpu) {
+                for samples in pieces(n) {
+                    out.push(EnergySamples { thread, cpu, doing, lock, samples });
+                }
             }
         }
         Ok(out)
     }
+}
+
+/// A count in as many pieces as it takes; nothing if it is 0.
+fn pieces(mut n: u64) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let piece = u32::try_from(n).unwrap_or(u32::MAX);
+        n -= u64::from(piece);
+        (piece > 0).then_some(piece)
+    })
 }
 
 /// The lock of a sample: for what spins as for all samples, else what stands at its address already.
@@ -101,7 +119,9 @@ fn lock_of(
     }
     let lock = Address(key.lock);
     match types.get(&lock) {
-        Some(&seen) if key.doing == SPINNING => intake.sampled_lock(lock, seen).map(Some),
+        Some(&seen) if matches!(key.doing, SPINNING | TIMED) => {
+            intake.sampled_lock(lock, seen).map(Some)
+        }
         _ => Ok(intake.known_lock(lock)),
     }
 }

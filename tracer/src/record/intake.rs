@@ -77,7 +77,7 @@ pub(super) struct Intake {
     with_native: bool,
     start: Monotonic,
     min_wait: Ns,
-    hooks: Hooks,
+    pub(super) hooks: Hooks,
     malformed: u64,
     yield_runs: u64,
     /// Waits still under way at the end that were below the threshold.

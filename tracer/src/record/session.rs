@@ -25,7 +25,7 @@ use super::status::StatusLine;
 use crate::cpython::{Detected, Namer, detect, interpreters, verify};
 use crate::energy::Source;
 use crate::kernel::monotonic_now;
-use crate::probe::{Groups, Loaded, Maps, Uprobes};
+use crate::probe::{Groups, Hooks, Loaded, Maps, Uprobes};
 use crate::target::{Process, tids};
 use crate::trace::TraceWriter;
 use crate::trace::energy::EnergySource;
@@ -195,7 +195,9 @@ impl Session {
             self.meta.programs.push(state);
             self.intake.writer.meta(&self.meta)?;
         }
-        Ok(self.intake.writer.energy_source(record)?)
+        let spin_timed = self.energy.is_some() && self.intake.hooks == Hooks::Syscall;
+        let record = EnergySource { spin_timed, ..record.clone() };
+        Ok(self.intake.writer.energy_source(&record)?)
     }
 
     /// Takes over the processes that were found at the attach; `namer` is the first one's.

@@ -1,6 +1,6 @@
 //! The answer in words: which lock costs most, and how far the figures can be trusted.
 
-use super::completeness::{condition_words, stacks_lost_words};
+use super::completeness::{condition_words, stacks_lost_words, unseen_words};
 use super::escape;
 use super::place;
 use super::tables::spin_words;
@@ -93,6 +93,7 @@ fn recorded(summary: &Summary) -> String {
     if c.spins_unattributed > 0 {
         words.push(format!("{} tied to no lock", plural(c.spins_unattributed, "yield")));
     }
+    words.extend(unseen_words(c));
     words.join(", ")
 }
 

@@ -3,7 +3,7 @@
 use super::escape;
 use super::text::{count, or_unknown, percent, plural};
 use crate::analyze::stacks::is_loss;
-use crate::analyze::{Completeness, Summary};
+use crate::analyze::{Completeness, Summary, UnseenSwitches};
 use crate::units::Ns;
 
 /// How much of what happened is in the report, and what is not; a line each.
@@ -17,9 +17,10 @@ pub(super) fn completeness(summary: &Summary) -> String {
         summary.meta.options.min_wait,
         count(c.lost_waits)
     )];
-    for (reason, n) in &c.lost {
-        lines.push(format!("LOST: {} {}", escape::name(reason), count(*n)));
+    for (reason, n) in c.losses() {
+        lines.push(format!("LOST: {} {}", escape::name(reason), count(n)));
     }
+    lines.extend(c.unseen.as_ref().map(unseen));
     lines.push(match &c.file.cut {
         Some(cut) => format!("CUT: {cut}"),
         None => "file: closed properly".to_owned(),
@@ -241,12 +242,44 @@ fn stacks(c: &Completeness) -> Vec<String> {
     lines
 }
 
+/// What unseen switches mean for the energy of tasks.
+fn unseen(unseen: &UnseenSwitches) -> String {
+    let what = format!(
+        "energy: {} not seen by the program that times CPUs (energy_switch_unseen)",
+        plural_of_switches(unseen.switches)
+    );
+    match unseen.at_most {
+        Some(time) => format!(
+            "{what}: at most {time} of {} of CPU time ({}) may be in the wrong hands; waits and totals \
+             don't depend on it",
+            unseen.of,
+            percent(time, unseen.of)
+        ),
+        None => format!("{what}: without a sampler it is not known how much CPU time that is"),
+    }
+}
+
+fn plural_of_switches(n: u64) -> String {
+    format!(
+        "{} of a CPU",
+        if n == 1 { "1 switch".to_owned() } else { format!("{} switches", count(n)) }
+    )
+}
+
+/// `energy: 7 switches unseen, at most 35 ms of 12 s`, where they are little; else they are a loss.
+pub(super) fn unseen_words(c: &Completeness) -> Option<String> {
+    let unseen = c.unseen.filter(UnseenSwitches::is_little)?;
+    let time = unseen.at_most?;
+    let switches = plural_of_switches(unseen.switches);
+    Some(format!("energy: {switches} not seen, at most {time} of {} of CPU time", unseen.of))
+}
+
 /// What is missing, in one phrase.
 pub(super) fn condition_words(c: &Completeness) -> String {
     let mut words = vec![missing_words(c)];
-    let others = c.lost.iter().filter(|(reason, _)| reason.as_str() != "trace_damaged");
+    let others = c.losses().filter(|(reason, _)| *reason != "trace_damaged");
     let others: Vec<_> =
-        others.map(|(reason, n)| format!("{} {}", escape::name(reason), count(*n))).collect();
+        others.map(|(reason, n)| format!("{} {}", escape::name(reason), count(n))).collect();
     if !others.is_empty() {
         words.push(format!("losses: {}", others.join(", ")));
     }

@@ -93,6 +93,7 @@ fn subtitle(summary: &Summary, idle: bool) -> String {
     if let Some(energy) = &summary.energy {
         words.extend(super::energy::missing(energy));
     }
+    words.extend(super::completeness::unseen_words(c));
     if c.spins_unattributed > 0 {
         words.push(format!("{} yields of no known lock left out", count(c.spins_unattributed)));
     }

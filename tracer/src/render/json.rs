@@ -205,6 +205,12 @@ fn completeness(summary: &Summary) -> Value {
         "waits": c.waits(),
         "events": c.events,
         "lost": c.lost,
+        "energy_switches_unseen": c.unseen.map(|unseen| json!({
+            "switches": unseen.switches,
+            "cpu_time_at_most_ns": unseen.at_most,
+            "of_cpu_time_ns": unseen.of,
+            "little": unseen.is_little(),
+        })),
         "lost_waits": c.lost_waits,
         "below_min_wait": c.below,
         "unclassified": c.unclassified.waits,

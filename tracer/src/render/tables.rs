@@ -131,8 +131,12 @@ pub(super) fn threads<'a>(
     let several = summary.several();
     let figures =
         ["tid", "waits", "waited", "contention", "blocked", "run queue", "longest", "on CPU"];
-    let header: Vec<_> =
-        std::iter::once("thread").chain(several.then_some("pid")).chain(figures).collect();
+    let energy = super::energy::title(summary);
+    let header: Vec<_> = std::iter::once("thread")
+        .chain(several.then_some("pid"))
+        .chain(figures)
+        .chain(energy)
+        .collect();
     let mut table = Rows::new(&header, 1, limits);
     for thread in threads {
         table.row(thread.sums.wait(), || {
@@ -148,6 +152,7 @@ pub(super) fn threads<'a>(
                 thread.sums.max.to_string(),
                 thread.oncpu.to_string(),
             ]);
+            cells.extend(energy.map(|_| super::energy::of_thread(summary, thread)));
             cells
         });
     }

@@ -34,6 +34,9 @@ pub struct EnergySource {
     /// What time spent waiting on the CPU counts beside other time, in millionths, as calibrated. It
     /// bounds the model's range.
     pub spin_weight: Option<u32>,
+    /// Every yield was timed (`--hooks syscall`): [`Doing::Timed`] says how long threads spun, and
+    /// samples of spinning say it again.
+    pub spin_timed: bool,
     /// Watts per busy core, if they are assumed.
     pub assumed_watts: Option<f64>,
 }
@@ -145,7 +148,7 @@ pub struct EnergySamples {
     pub doing: Doing,
     /// For which lock, if that is known.
     pub lock: Option<LockIndex>,
-    /// Samples.
+    /// Samples; nanoseconds if it was [timed](Doing::Timed).
     pub samples: u32,
 }
 
@@ -162,4 +165,6 @@ pub enum Doing {
     Spinning,
     /// In a futex call: parking, or waking who waits.
     Futex,
+    /// No sample: time spent spinning that was measured at each yield.
+    Timed,
 }

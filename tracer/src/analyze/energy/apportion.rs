@@ -28,6 +28,20 @@ pub fn apportion(total: u64, weights: &[u128]) -> Vec<u64> {
     parts
 }
 
+/// Weights as whole numbers, the largest with 60 bits.
+#[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "casts from floating point saturate"
+)]
+pub fn whole(weights: &[f64]) -> Vec<u128> {
+    let most = weights.iter().copied().fold(0.0, f64::max);
+    let scale = if most > 0.0 { (1u64 << 60) as f64 / most } else { 0.0 };
+    weights.iter().map(|weight| (weight * scale) as u128).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -52,11 +52,21 @@ pub struct Division {
 }
 
 impl Division {
+    /// What the target has of it.
+    pub(super) fn target(&self) -> Microjoules {
+        self.parts.iter().filter(|(who, _)| is_target(**who)).map(|(_, &energy)| energy).sum()
+    }
+
     /// All of it: the energy that was divided.
     #[must_use]
     pub fn total(&self) -> Microjoules {
         self.baseline + self.parts.values().copied().sum()
     }
+}
+
+/// A thread of the target.
+pub(super) fn is_target(who: Who) -> bool {
+    matches!(who, Who::Thread(_))
 }
 
 /// Weighted time by who used it, of the CPUs that are `inside`. `waiting` says which part of a

@@ -89,6 +89,41 @@ pub struct ThreadEnergy {
     pub undivided: Microjoules,
 }
 
+/// Threads while they held a lock: a part of what they were given, in no sum.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// At most, over all threads.
+    pub energy: Microjoules,
+    /// By thread.
+    pub threads: Vec<(ThreadIndex, Microjoules)>,
+}
+
+/// What waiting for one lock may have had to do with the energy of idle CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imagined {
+    /// Idle energy coinciding with waits for it, at most (C1).
+    pub coinciding: Microjoules,
+    /// Idle power × time with at least one waiter (C2): an upper bound, not additive over locks.
+    pub upper_bound: Microjoules,
+}
+
+/// Counterfactuals: outside of every sum.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counterfactual {
+    /// Calibrated idle power of all packages; none: there is no baseline, and so nothing to tell.
+    pub idle_watts: Option<Watts>,
+    /// The baseline of all packages.
+    pub baseline: Microjoules,
+    /// The part of it that idle CPUs have: baseline × idle share.
+    pub idle_baseline: Microjoules,
+    /// C1 of all locks: never more than `idle_baseline` (E5).
+    pub coinciding: Microjoules,
+    /// By lock that was contended.
+    pub locks: BTreeMap<LockIndex, Imagined>,
+    /// Time of waits that found no room.
+    pub left_out: Ns,
+}
+
 /// Where the CPUs' time went. `cpus` = the rest together (T1), but for microseconds at the cuts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TimeSums {
@@ -131,6 +166,12 @@ pub struct EnergySummary {
     pub time: TimeSums,
     /// It is not known which CPU is of which package.
     pub pooled: bool,
+    /// Threads while they held a lock, by lock: an overlay, in no sum.
+    pub held: BTreeMap<LockIndex, Held>,
+    /// Time of holds, and of threads, that found no room in it.
+    pub held_left_out: Ns,
+    /// Counterfactuals, if they were asked for.
+    pub counterfactual: Option<Counterfactual>,
 }
 
 impl EnergySummary {

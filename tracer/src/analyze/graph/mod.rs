@@ -30,6 +30,7 @@ pub(super) use followed::{ChainGraph, FollowedChains};
 pub use holds::{HoldSums, LockHolds};
 pub(super) use queues::{LockQueue, QueueRoom};
 
+use super::energy::{Blocked, HeldBy};
 use super::summary::rank;
 use crate::trace::records::{Class, Kind};
 use crate::units::{LockIndex, Ns};
@@ -40,6 +41,8 @@ const WINDOW: usize = 1 << 19;
 const MAX_LOCKS: usize = 1 << 16;
 const MAX_PLACES: usize = 1 << 18;
 const MAX_PATHS: usize = 1 << 16;
+/// Locks (and for holds threads) × bins in which they were held, or waited for.
+const MAX_CELLS: usize = 1 << 20;
 /// Threads that wait at the end.
 pub(super) const MAX_BLOCKED: usize = 1 << 16;
 
@@ -73,12 +76,23 @@ pub(super) struct Parts {
     pub(super) locks_left_out: u64,
 }
 
-/// Makes a graph of its parts, and the holds of each lock that one thread has at a time. Who took
-/// the locks last is added to what is known at the end.
+/// What parts are joined to.
+#[derive(Default)]
+pub(super) struct Joined {
+    pub(super) graph: Graph,
+    /// Of each lock that one thread has at a time.
+    pub(super) holds: BTreeMap<LockIndex, LockHolds>,
+    /// When those were held, if that was wanted.
+    pub(super) held: BTreeMap<LockIndex, HeldBy>,
+    /// When threads were blocked on contended locks, if that was wanted.
+    pub(super) blocked: BTreeMap<LockIndex, Blocked>,
+}
+
+/// Makes a graph of its parts. Who took the locks last is added to what is known at the end.
 pub(super) fn join(
     Parts { chains, queues, locks_left_out }: Parts,
     mut facts: Facts<'_>,
-) -> (Graph, BTreeMap<LockIndex, LockHolds>) {
+) -> Joined {
     let locks = facts.locks;
     let kind = |lock: &LockIndex| {
         locks.get(lock).map_or((Kind::Unclassified, Class::Unclassified), |l| (l.kind, l.class))
@@ -99,12 +113,19 @@ pub(super) fn join(
     graph.chains.retain(|chain| head(chain) != Class::Idle);
     graph.chains.sort_by_key(|chain| rank(head(chain)));
 
-    let mut holds = BTreeMap::new();
-    for (lock, queue) in queues {
+    let (mut holds, mut held, mut blocked) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    for (lock, mut queue) in queues {
+        let (when_held, coverage) = queue.take_times();
         let (queue, of_lock) = queue.into_holds(facts.stacks);
         let (kind, class) = kind(&lock);
+        if class == Class::Contention {
+            blocked.insert(lock, Blocked { coverage, contended: queue.contended });
+        }
         if !exclusive(kind) {
             continue;
+        }
+        if !when_held.is_empty() {
+            held.insert(lock, when_held);
         }
         holds.insert(lock, of_lock);
         if queue.queued.0 > 0 && !matches!(class, Class::Idle | Class::Pause) {
@@ -112,7 +133,7 @@ pub(super) fn join(
         }
     }
     graph.convoys.sort_by_key(|(lock, queue)| (std::cmp::Reverse(queue.queued), *lock));
-    (graph, holds)
+    Joined { graph, holds, held, blocked }
 }
 
 /// One thread at a time has such a lock, so that who wakes its next waiter had it until then.
@@ -184,7 +205,8 @@ mod tests {
             stacks: &stacks,
             alike: &|_, _| true,
         };
-        join(parts, facts)
+        let joined = join(parts, facts);
+        (joined.graph, joined.holds)
     }
 
     #[test]

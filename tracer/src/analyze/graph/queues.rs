@@ -2,9 +2,10 @@
 
 use super::convoys::Queue;
 use super::holds::{HoldSums, Holding, LockHolds, Moment, ranked};
-use super::{MAX_LOCKS, MAX_PLACES};
+use super::{MAX_CELLS, MAX_LOCKS, MAX_PLACES};
 use crate::analyze::StackTable;
 use crate::analyze::brief::{Brief, StackCode};
+use crate::analyze::energy::{Cells, Coverage, HeldBy};
 use crate::analyze::shard::REST;
 use crate::analyze::tally::{Room, Tally};
 use crate::units::{Monotonic, ThreadIndex};
@@ -27,6 +28,12 @@ pub(in crate::analyze) struct QueueRoom {
     sites: Room,
     threads: Room,
     events: Events,
+    /// When locks were held is wanted, for the energy of their holders.
+    pub(in crate::analyze) when_held: bool,
+    /// When threads were blocked is wanted.
+    pub(in crate::analyze) when_blocked: bool,
+    pub(in crate::analyze) held: Cells,
+    pub(in crate::analyze) blocked: Cells,
 }
 
 impl QueueRoom {
@@ -38,6 +45,10 @@ impl QueueRoom {
             sites: Room::new(MAX_PLACES / shards),
             threads: Room::new(MAX_PLACES / shards),
             events: Events::default(),
+            when_held: false,
+            when_blocked: false,
+            held: Cells::new(MAX_CELLS / shards),
+            blocked: Cells::new(MAX_CELLS / shards),
         }
     }
 
@@ -113,6 +124,10 @@ pub(in crate::analyze) struct LockQueue {
     sites: Tally<StackCode, HoldSums>,
     /// By whom.
     threads: Tally<u32, HoldSums>,
+    /// When, by whom.
+    held: HeldBy,
+    /// When threads were blocked on it.
+    blocked: Coverage,
 }
 
 /// What happens to a lock's queue: a moment and a stay each, in the order of time and thread.
@@ -137,6 +152,8 @@ impl LockQueue {
             holding: Holding::default(),
             sites: Tally::default(),
             threads: Tally::default(),
+            held: HeldBy::new(),
+            blocked: Coverage::default(),
         }
     }
 
@@ -145,6 +162,9 @@ impl LockQueue {
         for wait in waits {
             self.seen += 1;
             let mut stay = Stay::of(wait);
+            if room.when_blocked {
+                self.blocked.add(&mut room.blocked, stay.from, stay.to);
+            }
             if stay.from < self.done && stay.from < stay.to {
                 self.late += 1;
             }
@@ -195,7 +215,7 @@ impl LockQueue {
     }
 
     fn follow(&mut self, room: &mut QueueRoom, events: &Events, cut: u64) {
-        let Self { stays, done, queue, holding, sites, threads, .. } = self;
+        let Self { stays, done, queue, holding, sites, threads, held, .. } = self;
         let (mut before, mut waiters) = (*done, 0u64);
         // Each list ends with an event that never comes.
         let (mut queues, mut woken, mut runs) =
@@ -223,6 +243,10 @@ impl LockQueue {
                     let rest = || StackCode::REST;
                     sites.add(&mut room.sites, hold, stay.waker_stack, rest, rest);
                     threads.add(&mut room.threads, hold, stay.waker, || REST, || REST);
+                    if room.when_held {
+                        let coverage = held.entry(stay.waker).or_default();
+                        coverage.add(&mut room.held, now - hold.held.0, now);
+                    }
                 }
                 if waiters == 0 {
                     holding.uncontended();
@@ -251,6 +275,11 @@ impl LockQueue {
     /// Who took the lock last and has let nobody in since.
     pub(super) fn last_taker(&self) -> Option<(ThreadIndex, Monotonic)> {
         self.holding.last_taker()
+    }
+
+    /// When the lock was held, by whom; and when threads were blocked on it.
+    pub(super) fn take_times(&mut self) -> (HeldBy, Coverage) {
+        (std::mem::take(&mut self.held), std::mem::take(&mut self.blocked))
     }
 
     /// The queue and the holds.

@@ -1,0 +1,259 @@
+//! The energy section of the text report: the source and the rule, then domains, locks, overlays.
+
+use std::fmt::Write;
+
+use super::super::answer::label;
+use super::super::escape;
+use super::super::rows::{Limits, Rows};
+use super::super::text::{count, plural};
+use super::{Carbon, counterfactual, present, share, titled, words};
+use crate::analyze::energy::{Amount, DomainEnergy, EnergySummary};
+use crate::analyze::{LockSummary, Summary};
+use crate::energy::{Known, Microjoules, Part, Quality};
+use crate::units::Ns;
+
+/// The section of the report.
+pub(in crate::render) fn section(
+    summary: &Summary,
+    limits: Limits,
+    carbon: Option<Carbon>,
+) -> String {
+    let Some(energy) = present(summary) else { return String::new() };
+    let mut out = policy(energy);
+    out += &domains(energy, limits, carbon);
+    out += &locks(summary, energy, limits, carbon);
+    out += &held(summary, energy, limits);
+    out += &counterfactual::section(summary, energy, limits);
+    out += &time(energy);
+    out
+}
+
+/// Where the numbers come from and by which rule they were divided.
+fn policy(energy: &EnergySummary) -> String {
+    let source = &energy.source;
+    let kind = match source.quality {
+        Quality::Measured => "measured",
+        Quality::Simulated => {
+            "SIMULATED: the readings are somebody's making, not a counter of this machine"
+        }
+        Quality::Estimated => "ESTIMATED: nothing was measured",
+        Quality::None => "none",
+    };
+    let mut out = format!(
+        " energy: {kind}\n source: {}; {} windows of about {}; no number of lockwatt's has been \
+         validated against RAPL hardware\n",
+        escape::whole(&source.source),
+        energy.windows,
+        source.window
+    );
+    if let Some(watts) = source.assumed_watts {
+        let _ = writeln!(out, " {watts} W per busy core assumed, whatever it does");
+    }
+    let idle = if source.idle.iter().any(Option::is_some) {
+        "calibrated idle power is taken off first (baseline)"
+    } else {
+        "no baseline is taken off (--idle none): idle power is in every part"
+    };
+    let smt = source.smt_weight.map_or_else(
+        || "no two CPUs share a core".to_owned(),
+        |weight| format!("time beside a busy sibling counts {:.2}", share(weight)),
+    );
+    let gamma = source.spin_weight.map_or_else(String::new, |weight| {
+        format!(
+            "; waiting on the CPU counts as other time does (γ = 1), and {:.2}, as calibrated, in \
+             the range of the model",
+            share(weight)
+        )
+    });
+    let how = if source.spin_timed {
+        "spinning as timed at each yield and futex calls by samples"
+    } else {
+        "by samples"
+    };
+    let _ = writeln!(
+        out,
+        " rule: divided by on-CPU time of all tasks; {idle}; {smt}{gamma}. What a lock is given is \
+         waiting on the CPU, {how}; blocked time has no joules."
+    );
+    if energy.pooled {
+        out += " which CPU is of which package is not known: each package's energy is divided over \
+                 what ran anywhere\n";
+    }
+    for domain in &energy.domains {
+        if let Some((known, since)) = domain.first_unknown {
+            let what = match known {
+                Known::Reset => "began anew",
+                Known::Frozen => "stood still",
+                Known::Gone => "was gone",
+                Known::Measured | Known::Modelled => continue,
+            };
+            let _ = writeln!(
+                out,
+                " INCOMPLETE: the counter of {} {what} {since} after the first reading; {} of its \
+                 time are in no sum",
+                escape::name(&domain.name),
+                domain.unknown
+            );
+        }
+    }
+    out
+}
+
+fn domains(energy: &EnergySummary, limits: Limits, carbon: Option<Carbon>) -> String {
+    let measured = match energy.source.quality {
+        Quality::Measured => "energy (measured)",
+        Quality::Estimated => "energy (estimated)",
+        Quality::Simulated => "energy (simulated)",
+        Quality::None => "energy",
+    };
+    let mut header = vec!["domain", measured, "power", "baseline", "target", "other programs"];
+    header.extend(["kernel", "lockwatt", "not accounted for", "idle, above baseline"]);
+    if carbon.is_some() {
+        header.push("CO2e");
+    }
+    let mut table = Rows::new(&header, 1, limits);
+    for domain in &energy.domains {
+        table.row(Ns(0), || {
+            let mut cells = vec![name(domain), domain.energy.to_string(), domain.watts.to_string()];
+            let parts = [
+                domain.baseline,
+                domain.traced,
+                domain.other,
+                domain.kernel,
+                domain.tracer,
+                domain.lost,
+                domain.idle_active,
+            ];
+            let shown = |part: Microjoules| {
+                if domain.split { part.to_string() } else { "-".to_owned() }
+            };
+            cells.extend(parts.map(shown));
+            cells.extend(carbon.map(|carbon| carbon.words(domain.energy)));
+            cells
+        });
+    }
+    let mut out = table.finish("domain");
+    if let Some(Carbon(factor)) = carbon {
+        let _ = writeln!(out, " CO2e: {factor} g per kWh, as given; nothing else is counted");
+    }
+    out
+}
+
+fn name(domain: &DomainEnergy) -> String {
+    let name = escape::name(&domain.name);
+    match (domain.split, domain.part) {
+        (true, Part::Dram) => format!("{name} (less sure)"),
+        (true, _) => name,
+        (false, _) => format!("{name} (not divided)"),
+    }
+}
+
+/// What waiting on the CPU comes to, by lock.
+fn locks(
+    summary: &Summary,
+    energy: &EnergySummary,
+    limits: Limits,
+    carbon: Option<Carbon>,
+) -> String {
+    let given = titled(energy);
+    let mut header = vec!["waiting on the CPU for", given, "range of the model", "contended"];
+    header.push("per contended acquisition");
+    if carbon.is_some() {
+        header.push("CO2e");
+    }
+    let mut table = Rows::new(&header, 1, limits);
+    let mut row = |what: String, amount: &Amount, contended: Option<u64>| {
+        table.row(Ns(0), || {
+            let each = contended
+                .filter(|&n| n > 0 && !amount.is_noise())
+                .map(|n| Microjoules(amount.energy.0 / n).to_string());
+            let range = if amount.low == amount.high {
+                "-".to_owned()
+            } else {
+                format!("{} to {}", amount.low, amount.high)
+            };
+            let dash = || "-".to_owned();
+            let mut cells = vec![what, words(amount), range];
+            cells.push(contended.map_or_else(dash, count));
+            cells.push(each.unwrap_or_else(dash));
+            cells.extend(carbon.map(|carbon| carbon.words(amount.energy)));
+            cells
+        });
+    };
+    let mut locks: Vec<&LockSummary> = summary
+        .locks
+        .iter()
+        .filter(|lock| energy.locks.get(&lock.lock.index).is_some_and(|one| one.energy.0 > 0))
+        .collect();
+    locks.sort_by_key(|lock| std::cmp::Reverse(energy.locks[&lock.lock.index].energy));
+    for lock in locks {
+        let amount = &energy.locks[&lock.lock.index];
+        row(label(summary, &lock.lock), amount, Some(lock.sums.waits));
+    }
+    if energy.waiting_unknown.energy.0 > 0 {
+        row("[lock not known]".to_owned(), &energy.waiting_unknown, None);
+    }
+    let out = table.finish("lock");
+    let all = words(&energy.waiting);
+    let sampling = if energy.source.spin_timed {
+        "reading and of sampled futex calls"
+    } else {
+        "reading and sampling"
+    };
+    format!("{out} all waiting on the CPU: {all}; ± is 2σ of {sampling}, not of the rule\n")
+}
+
+/// Of the threads' energy, what they were given while they held a lock.
+fn held(summary: &Summary, energy: &EnergySummary, limits: Limits) -> String {
+    let mut locks: Vec<_> = summary
+        .locks
+        .iter()
+        .filter_map(|lock| Some((lock, energy.held.get(&lock.lock.index)?)))
+        .collect();
+    if locks.is_empty() {
+        return String::new();
+    }
+    locks.sort_by_key(|(_, held)| std::cmp::Reverse(held.energy));
+    let header =
+        ["of the threads' energy, while holding", "at most", "holds seen", "held, at most"];
+    let mut table = Rows::new(&header, 1, limits);
+    for (lock, held) in locks {
+        table.row(Ns(0), || {
+            let sums = lock.holds.as_ref().map(|holds| holds.sums).unwrap_or_default();
+            vec![
+                label(summary, &lock.lock),
+                held.energy.to_string(),
+                count(sums.holds),
+                sums.held.to_string(),
+            ]
+        });
+    }
+    let mut out = table.finish("lock");
+    let _ = writeln!(
+        out,
+        " that is an overlay ({}, in no sum): holds from a wait's end to the waking by the same \
+         thread, and no more of them than the thread was on a CPU; others are not seen",
+        energy.attributed()
+    );
+    if energy.held_left_out.0 > 0 {
+        let _ = writeln!(out, " beyond the limit and not in it: {}", energy.held_left_out);
+    }
+    out
+}
+
+fn time(energy: &EnergySummary) -> String {
+    let time = &energy.time;
+    format!(
+        " CPU time in {} of {} ({} in all): target {}, other programs {}, kernel {}, lockwatt {}, \
+         idle {}, not accounted for {}\n",
+        time.wall,
+        plural(energy.source.cpus.len() as u64, "CPU"),
+        time.cpus,
+        time.traced,
+        time.other,
+        time.kernel,
+        time.tracer,
+        time.idle,
+        time.lost
+    )
+}
