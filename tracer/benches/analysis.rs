@@ -19,11 +19,23 @@ use synthetic::Plan;
 const WAITS: u64 = 500_000;
 
 /// What `lockwatt report` adds up.
-const REPORT: Want =
-    Want { pairs: true, links: false, threads: false, graph: true, unverified: false };
+const REPORT: Want = Want {
+    pairs: true,
+    links: false,
+    threads: false,
+    graph: true,
+    counterfactual: false,
+    unverified: false,
+};
 /// What `lockwatt flamegraph` adds up.
-const FLAME_GRAPH: Want =
-    Want { pairs: false, links: false, threads: true, graph: false, unverified: false };
+const FLAME_GRAPH: Want = Want {
+    pairs: false,
+    links: false,
+    threads: true,
+    graph: false,
+    counterfactual: false,
+    unverified: false,
+};
 
 fn reader(trace: &[u8]) -> TraceReader<&[u8]> {
     TraceReader::from_read(trace).expect("a trace")

@@ -32,7 +32,6 @@ impl EnergySummary {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
         reason = "casts from floating point saturate"
     )]
     pub(in crate::analyze) fn imagine(
