@@ -32,6 +32,7 @@ mod quick;
 mod registers;
 #[cfg(target_arch = "bpf")]
 mod spin;
+#[cfg(target_arch = "bpf")]
 mod states;
 #[cfg(target_arch = "bpf")]
 mod task;
