@@ -5,7 +5,7 @@
 //! so it is learned per return address: the park that follows names the same lock, and where none
 //! follows only one register looks like it (`mutex`).
 
-use tracer_common::thread::{SPIN_REGISTERS, Spin, ThreadState};
+use tracer_common::thread::{Spin, ThreadState};
 use tracer_common::{DropReason, NoStack, SpinKey, SpinTotals, Stat};
 
 use crate::counters::{count, lost};

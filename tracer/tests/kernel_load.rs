@@ -198,6 +198,7 @@ fn the_system_call_form_agrees_with_the_default_form() {
         assert_eq!(lock["kind"], "lock");
         number(&lock["wait_ns"]) as f64 / number(&report["recording"]["duration_ns"]) as f64
     };
+    // Two recorders that begin and end some hundredths of a second apart: not the same waits at both ends.
     let ratio = rate(&fallback) / rate(&default);
-    assert!((0.97..1.03).contains(&ratio), "waited per second: fallback / default = {ratio:.3}");
+    assert!((0.95..1.05).contains(&ratio), "waited per second: fallback / default = {ratio:.3}");
 }

@@ -18,7 +18,7 @@ use tracer_common::{
     ThreadState, WalkEnd,
 };
 
-pub(crate) use holder::{Holder, of_holder};
+pub(crate) use holder::of_holder;
 pub(crate) use lock_object::find_lock_object;
 pub(crate) use scratch::Walk;
 pub(crate) use thread::forget;
