@@ -68,3 +68,14 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_line_can_be_parsed() {
+        // clap looks for names that are used twice in debug builds only, and at the first use.
+        super::Arguments::command().debug_assert();
+    }
+}

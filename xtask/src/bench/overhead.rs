@@ -18,6 +18,7 @@ use crate::{interpreters, process, workspace};
 const SETTLE: Duration = Duration::from_millis(300);
 
 #[derive(clap::Args)]
+#[group(id = "overhead")]
 #[command(after_help = "Examples:
   cargo xtask bench overhead --quick                        three rounds of half-second stretches
   cargo xtask bench overhead --only token --tool lockwatt   one workload, some tracers
