@@ -134,8 +134,8 @@ pub struct FrameOffsets {
 
 impl FrameOffsets {
     /// Layouts that the kernel side has a copy of its frame loop for, with the offsets as constants in
-    /// its instructions: a third of what a frame costs is looking for its fields. Any other goes
-    /// through the loop that reads them from the configuration.
+    /// its instructions: some 18 of a frame's 87 went into looking for its fields. Any other goes through
+    /// the loop that reads them from the configuration.
     pub const COMPILED: [Self; 4] = [
         Self::compile(1, [48, 32, 56, 69], NO_FRAME_FIELD), // 3.11
         Self::compile(2, [8, 0, 56, 70], NO_FRAME_FIELD),   // 3.12, 3.13, free-threaded 3.13
@@ -322,3 +322,18 @@ plain_data!(
     StackEvent = 24,
     NativeEvent = 48,
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compiled_layout_is_known_by_its_offsets_and_any_other_is_not() {
+        for (n, known) in (1..).zip(FrameOffsets::COMPILED) {
+            let found = FrameOffsets { locals: 80, compiled: 0, ..known };
+            assert_eq!(found.marked(), FrameOffsets { compiled: n, ..found });
+            let other = FrameOffsets { owner: known.owner + 1, ..found };
+            assert_eq!(other.marked().compiled, 0);
+        }
+    }
+}

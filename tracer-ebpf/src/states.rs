@@ -1,7 +1,7 @@
 //! The state of each thread: at the place of its quick slot, without hashing, or in a hash table if
 //! another thread has that place.
 //!
-//! A hand-off of a lock looks for two of them, and with hashing that was a tenth of what it costs.
+//! A hand-off of a lock looks for two of them, at its one switch: hashing would be paid for twice.
 
 use tracer_common::ThreadState;
 
