@@ -19,6 +19,9 @@ pub const EVENT_NATIVE: u32 = 6;
 /// A long run of yields of one thread for one lock: [`SpinEvent`].
 pub const EVENT_SPIN: u32 = 7;
 
+/// Waits below the threshold of one thread for one lock, added up: [`ShortEvent`].
+pub const EVENT_SHORT: u32 = 8;
+
 /// The wait was under way when the recording began: its start is the recording's.
 pub const WAIT_CLIPPED_START: u32 = 1 << 0;
 /// The wait was under way when the recording ended: its end is the recording's.
@@ -96,6 +99,21 @@ pub struct WaitEvent {
     pub subjects: [u64; SUBJECTS],
 }
 
+/// Waits below the threshold of one thread for one lock, added up until one of them had its stacks
+/// walked. They are in no other sum.
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "user", derive(zerocopy::FromBytes, zerocopy::Immutable))]
+#[repr(C)]
+pub struct ShortEvent {
+    /// [`EVENT_SHORT`], and the last of them: what it waited for, who woke it, the stacks. Its times
+    /// are those of all: the first one's start, the last one's end, and their sums.
+    pub wait: WaitEvent,
+    /// How many.
+    pub waits: u64,
+    /// The longest, in nanoseconds.
+    pub max_ns: u64,
+}
+
 /// Frames whose first local variable is read: enough to get from `Condition.wait` to the barrier or
 /// queue that uses the condition.
 pub const SUBJECTS: usize = 4;
@@ -168,4 +186,4 @@ pub struct ThreadEvent {
     pub _pad: u32,
 }
 
-plain_data!(WaitEvent = 184, SpinEvent = 64, ThreadEvent = 48);
+plain_data!(WaitEvent = 184, ShortEvent = 200, SpinEvent = 64, ThreadEvent = 48);

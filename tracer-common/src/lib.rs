@@ -19,8 +19,8 @@ pub mod uprobe;
 pub use config::{InterpreterConfig, MAX_GILS};
 pub use counter::{DropReason, LockTotals, ShapeTotals, Stat, SyscallTotals};
 pub use event::{
-    EVENT_EXEC, EVENT_NATIVE, EVENT_SPIN, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW,
-    EVENT_WAIT, SUBJECTS, SpinEvent, WaitEvent,
+    EVENT_EXEC, EVENT_NATIVE, EVENT_SHORT, EVENT_SPIN, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW,
+    EVENT_WAIT, SUBJECTS, ShortEvent, SpinEvent, WaitEvent,
 };
 pub use process::ProcessState;
 pub use sample::{LockSamples, SampleTotals, SpinCode};
@@ -29,7 +29,7 @@ pub use stack::{
     LockObject, NativeEvent, NoStack, RawFrame, StackConfig, StackEvent, ThreadStateAddress,
     WalkEnd,
 };
-pub use thread::{InitialWait, QuickState, SpinKey, SpinSite, SpinTotals, ThreadState};
+pub use thread::{InitialWait, QuickState, ShortSums, SpinKey, SpinSite, SpinTotals, ThreadState};
 pub use uprobe::{UprobeLoss, UprobeThread, UseKey, UseKind, UseTotals};
 
 /// Marks plain `#[repr(C)]` data as readable from and writable to BPF maps.

@@ -3,7 +3,7 @@
 //! Written only by the CPU that switches the thread in or out, but for `wake_ns`, `waker_tid` and the
 //! stacks, which the waker's CPU writes while the thread is off its CPU or about to leave it.
 
-use crate::{FutexIdentity, SUBJECTS, plain_data};
+use crate::{FutexIdentity, SUBJECTS, ShapeTotals, plain_data};
 
 /// Not seen yet, or back from a futex wait. Other switch-ins are not looked at by default, so the
 /// other reasons stay until the next switch-out.
@@ -90,6 +90,36 @@ pub struct SyscallState {
     pub yielding: u32,
 }
 
+/// Locks of which a thread adds up its waits below the threshold: it may wait for its own lock and for
+/// the GIL in turns.
+pub const SHORT_LOCKS: usize = 4;
+
+/// Waits below the threshold of one thread for one lock, of which no record has told yet.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct ShortSums {
+    /// The lock; where there is none the futex. No waits: nobody's.
+    pub lock: u64,
+    /// A [`crate::Shape`] number.
+    pub shape: u32,
+    /// Always 0.
+    pub _pad: u32,
+    /// Switch-out of the first, in `CLOCK_MONOTONIC` nanoseconds.
+    pub since_ns: u64,
+    /// The waits.
+    pub totals: ShapeTotals,
+}
+
+/// The place of a lock among them.
+#[must_use]
+#[inline(always)]
+pub const fn short_slot(lock: u64) -> usize {
+    // As `counter::lock_slot`: the highest bits of the product.
+    (lock.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 62) as usize
+}
+
+const _: () = assert!(SHORT_LOCKS == 4, "short_slot has two bits");
+
 /// A semaphore whose object is known, as the thread found it.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -155,6 +185,8 @@ pub struct ThreadState {
     pub spin: Spin,
     /// The system call under way.
     pub syscall: SyscallState,
+    /// Waits below the threshold, each lock's at its [`short_slot`].
+    pub short: [ShortSums; SHORT_LOCKS],
 }
 
 /// Slots of [`QuickState`], a power of two.
@@ -250,7 +282,8 @@ plain_data!(
     Spin = 136,
     SpinKey = 16,
     SyscallState = 32,
-    ThreadState = 512,
+    ShortSums = 56,
+    ThreadState = 736,
     InitialWait = 72,
     QuickState = 64,
     SpinSite = 72,

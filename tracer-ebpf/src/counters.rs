@@ -29,34 +29,30 @@ pub(crate) fn syscalls(change: impl FnOnce(&mut SyscallTotals)) {
     }
 }
 
-/// Adds a wait to per-shape totals.
+/// Adds waits to per-shape totals.
 #[inline(always)]
-pub(crate) fn add_to_shape(
-    map: &PerCpuArray<ShapeTotals>,
-    id: &FutexIdentity,
-    blocked: u64,
-    runq: u64,
-) {
-    if let Some(totals) = map.get_ptr_mut(id.shape) {
+pub(crate) fn add_to_shape(map: &PerCpuArray<ShapeTotals>, shape: u32, waits: &ShapeTotals) {
+    if let Some(totals) = map.get_ptr_mut(shape) {
         // SAFETY: a live per-CPU map value; written only from `sched_switch` and thread exit,
         // which don't nest on one CPU.
-        add_wait(unsafe { &mut *totals }, blocked, runq);
+        add_waits(unsafe { &mut *totals }, waits);
     }
 }
 
-/// Adds a wait below the threshold: to its lock's totals if its shape says too little, else (or if
+/// Waits are told apart by this: the lock, where there is none the futex.
+#[inline(always)]
+pub(crate) fn lock_of(id: &FutexIdentity) -> u64 {
+    if id.lock != 0 && id.shape != Shape::Semaphore as u32 { id.lock } else { id.uaddr }
+}
+
+/// Adds waits below the threshold: to their lock's totals if its shape says too little, else (or if
 /// the lock's place is taken) to those of its shape.
 #[inline(always)]
-pub(crate) fn add_below(id: &FutexIdentity, blocked: u64, runq: u64) {
-    const PARKED: u32 = Shape::Parked as u32;
-    const SEMAPHORE: u32 = Shape::Semaphore as u32;
-    let lock = match id.shape {
-        PARKED => id.lock,
-        SEMAPHORE => id.uaddr,
-        _ => 0,
-    };
+pub(crate) fn add_below(lock: u64, shape: u32, waits: &ShapeTotals) {
+    const BY_LOCK: [u32; 2] = [Shape::Parked as u32, Shape::Semaphore as u32];
     // After a fork the same address is another lock.
     if lock != 0
+        && BY_LOCK.contains(&shape)
         && !process::several()
         && let Some(slot) = BELOW_LOCKS.get_ptr_mut(lock_slot(lock))
     {
@@ -64,24 +60,30 @@ pub(crate) fn add_below(id: &FutexIdentity, blocked: u64, runq: u64) {
         let slot = unsafe { &mut *slot };
         if slot.lock == 0 {
             slot.lock = lock;
-            slot.shape = id.shape;
+            slot.shape = shape;
         }
-        if slot.lock == lock && slot.shape == id.shape {
-            add_wait(&mut slot.totals, blocked, runq);
+        if slot.lock == lock && slot.shape == shape {
+            add_waits(&mut slot.totals, waits);
             return;
         }
     }
-    add_to_shape(&BELOW, id, blocked, runq);
+    add_to_shape(&BELOW, shape, waits);
 }
 
+/// One wait, as totals.
 #[inline(always)]
-fn add_wait(totals: &mut ShapeTotals, blocked: u64, runq: u64) {
-    let total = blocked + runq;
-    totals.waits += 1;
-    totals.blocked_ns += blocked;
-    totals.runq_ns += runq;
-    if total > totals.max_ns {
-        totals.max_ns = total;
+pub(crate) fn one(blocked_ns: u64, runq_ns: u64) -> ShapeTotals {
+    ShapeTotals { waits: 1, blocked_ns, runq_ns, max_ns: blocked_ns + runq_ns }
+}
+
+/// Adds totals to others.
+#[inline(always)]
+pub(crate) fn add_waits(totals: &mut ShapeTotals, more: &ShapeTotals) {
+    totals.waits += more.waits;
+    totals.blocked_ns += more.blocked_ns;
+    totals.runq_ns += more.runq_ns;
+    if more.max_ns > totals.max_ns {
+        totals.max_ns = more.max_ns;
     }
 }
 

@@ -1,13 +1,16 @@
 //! Records into the ring buffer.
 
 use aya_ebpf::helpers::bpf_get_current_comm;
-use tracer_common::event::{SpinEvent, ThreadEvent, WaitEvent};
-use tracer_common::thread::Spin;
-use tracer_common::{DropReason, EVENT_SPIN, EVENT_WAIT, NoStack, ThreadState};
+use tracer_common::event::{ShortEvent, SpinEvent, ThreadEvent, WaitEvent};
+use tracer_common::thread::{Chain, Spin, short_slot};
+use tracer_common::{
+    DropReason, EVENT_SHORT, EVENT_SPIN, EVENT_WAIT, FutexIdentity, NoStack, ThreadState,
+};
 
-use crate::counters::{add_below, add_to_shape, lost};
+use crate::counters::{add_below, add_to_shape, lock_of, lost, one};
 use crate::globals::{min_wait_ns, wake_bytes};
-use crate::maps::{EVENTS, LOST, RECORDS};
+use crate::maps::{EVENTS, LIMITED, LOST, RECORDS};
+use crate::rate;
 
 // include/uapi/linux/bpf.h
 const BPF_RB_NO_WAKEUP: u64 = 1;
@@ -44,32 +47,94 @@ fn wakeup() -> u64 {
 pub(crate) fn wait(tid: u32, state: &ThreadState, waker_tid: u32) {
     let chain = &state.chain;
     if chain.blocked_ns + chain.runq_ns < min_wait_ns() {
-        add_below(&chain.id, chain.blocked_ns, chain.runq_ns);
+        let total = one(chain.blocked_ns, chain.runq_ns);
+        add_below(lock_of(&chain.id), chain.id.shape, &total);
+        return;
+    }
+    if !rate::allows(chain.end_ns) {
+        add_to_shape(&LIMITED, chain.id.shape, &one(chain.blocked_ns, chain.runq_ns));
         return;
     }
     let Some(mut entry) = EVENTS.reserve::<WaitEvent>(0) else {
         lost(DropReason::RingFullWait);
-        add_to_shape(&LOST, &chain.id, chain.blocked_ns, chain.runq_ns);
+        add_to_shape(&LOST, chain.id.shape, &one(chain.blocked_ns, chain.runq_ns));
         return;
     };
     let event = entry.as_mut_ptr();
     // SAFETY: `event` points to the reserved record; every field is written before it is sent.
     unsafe {
-        (*event).event = EVENT_WAIT;
-        (*event).tid = tid;
+        fill(event, EVENT_WAIT, tid, state, &chain.id, waker_tid);
+        times(event, chain);
+    }
+    entry.submit(wakeup());
+}
+
+/// The waits below the threshold for the current lock; false if there is no room: then they are told
+/// later.
+#[inline(always)]
+pub(crate) fn short(tid: u32, state: &ThreadState, waker_tid: u32, now: u64) -> bool {
+    let Some(mut entry) = EVENTS.reserve::<ShortEvent>(0) else { return false };
+    let slot = &state.short[short_slot(lock_of(&state.current))];
+    let event = entry.as_mut_ptr();
+    // SAFETY: as above.
+    unsafe {
+        let wait = &raw mut (*event).wait;
+        fill(wait, EVENT_SHORT, tid, state, &state.current, waker_tid);
+        (*wait).start_ns = slot.since_ns;
+        (*wait).end_ns = now;
+        (*wait).blocked_ns = slot.totals.blocked_ns;
+        (*wait).runq_ns = slot.totals.runq_ns;
+        (*wait).flags = 0;
+        (*wait).episodes = 1;
+        (*event).waits = slot.totals.waits;
+        (*event).max_ns = slot.totals.max_ns;
+    }
+    entry.submit(wakeup());
+    true
+}
+
+/// When the wait was.
+///
+/// # Safety
+/// `event` points to a record.
+#[inline(always)]
+unsafe fn times(event: *mut WaitEvent, chain: &Chain) {
+    // SAFETY: the caller's promise.
+    unsafe {
         (*event).start_ns = chain.start_ns;
         (*event).end_ns = chain.end_ns;
         (*event).blocked_ns = chain.blocked_ns;
         (*event).runq_ns = chain.runq_ns;
-        (*event).uaddr = chain.id.uaddr;
-        (*event).lock = chain.id.lock;
-        (*event).park_arg = chain.id.park_arg;
-        (*event).object_type = chain.id.object_type;
-        (*event).op = chain.id.op;
-        (*event).val = chain.id.val;
-        (*event).shape = chain.id.shape;
-        (*event).flags = chain.flags | state.holder_flags;
+        (*event).flags |= chain.flags;
         (*event).episodes = chain.episodes;
+    }
+}
+
+/// All of a record but its times, and with only those flags that are the holder's.
+///
+/// # Safety
+/// `event` points to a record.
+#[inline(always)]
+unsafe fn fill(
+    event: *mut WaitEvent,
+    kind: u32,
+    tid: u32,
+    state: &ThreadState,
+    id: &FutexIdentity,
+    waker_tid: u32,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*event).event = kind;
+        (*event).tid = tid;
+        (*event).uaddr = id.uaddr;
+        (*event).lock = id.lock;
+        (*event).park_arg = id.park_arg;
+        (*event).object_type = id.object_type;
+        (*event).op = id.op;
+        (*event).val = id.val;
+        (*event).shape = id.shape;
+        (*event).flags = state.holder_flags;
         (*event).waker_tid = waker_tid;
         (*event).waiter_stack = state.waiter_stack;
         (*event).native_stack = state.native_stack;
@@ -77,12 +142,11 @@ pub(crate) fn wait(tid: u32, state: &ThreadState, waker_tid: u32) {
             if waker_tid == 0 { NoStack::NotTaken as u64 } else { state.waker_stack };
         (*event).holder_stack = state.holder_stack;
         (*event).holder_ns_tid = state.holder_ns_tid;
-        (*event).marks = chain.id.marks;
-        (*event).object = chain.id.object;
-        (*event).owner = chain.id.owner;
+        (*event).marks = id.marks;
+        (*event).object = id.object;
+        (*event).owner = id.owner;
         (*event).subjects = state.subjects;
     }
-    entry.submit(wakeup());
 }
 
 /// A run of yields that has just ended; false if there is no room: then it belongs into the totals.

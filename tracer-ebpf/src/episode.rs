@@ -8,9 +8,9 @@ use tracer_common::event::{WAIT_WAKE_UNSEEN, WAIT_WOKEN_BEFORE_SLEEP};
 use tracer_common::thread::{ThreadState, WHY_FUTEX, WHY_RUNNING};
 use tracer_common::{FutexIdentity, NoStack, SUBJECTS, Shape, Stat};
 
-use crate::counters::{add_below, count};
+use crate::counters::count;
 use crate::globals::min_wait_ns;
-use crate::{emit, quick, states};
+use crate::{emit, quick, short, states};
 
 /// A thread that goes straight back to waiting does so within microseconds; one that was away for
 /// longer got what it waited for and came again.
@@ -71,10 +71,10 @@ pub(crate) fn end(tid: u32, state: &mut ThreadState, now: u64) {
     let waker = if flag == WAIT_WAKE_UNSEEN { 0 } else { state.waker_tid };
     state.wake_ns = 0;
     if waker != 0 && state.chain.episodes == 0 && blocked + runq < min_wait_ns() {
-        // Most waits of a busy lock: only a number in the totals.
+        // Most waits of a busy lock.
         state.chain.end_ns = now;
+        short::add(tid, state, waker, blocked, runq, now);
         state.waker_stack = NoStack::NotTaken as u64;
-        add_below(&state.current, blocked, runq);
         return;
     }
     if state.chain.episodes == 0 {

@@ -31,6 +31,10 @@ mod quick;
 #[cfg(target_arch = "bpf")]
 mod registers;
 #[cfg(target_arch = "bpf")]
+mod rate;
+#[cfg(target_arch = "bpf")]
+mod short;
+#[cfg(target_arch = "bpf")]
 mod spin;
 #[cfg(target_arch = "bpf")]
 mod states;

@@ -14,6 +14,7 @@ use tracer_common::{
 
 use crate::native::NativeScratch;
 use crate::pystack::Walk;
+use crate::rate::Rate;
 
 /// Records for user space (u).
 #[map]
@@ -122,6 +123,15 @@ pub(crate) static BELOW: PerCpuArray<ShapeTotals> =
 #[map]
 pub(crate) static BELOW_LOCKS: PerCpuArray<LockTotals> =
     PerCpuArray::with_max_entries(LOCK_SLOTS, 0);
+
+/// Waits that were beyond `rate_records`, by shape.
+#[map]
+pub(crate) static LIMITED: PerCpuArray<ShapeTotals> =
+    PerCpuArray::with_max_entries(Shape::COUNT as u32, 0);
+
+/// What `rate_records` has left.
+#[map]
+pub(crate) static RATE: Array<Rate> = Array::with_max_entries(1, 0);
 
 /// Waits whose event was lost, by shape.
 #[map]

@@ -6,13 +6,13 @@ mod support;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use support::{Content, sample};
-use tracer::analyze::{Fold, OtherSide, Side, SiteSums, Summary, Sums, Want, sites, summarize};
+use tracer::analyze::{Fold, OtherSide, Quantile, Side, SiteSums, Summary, Sums, Want, sites, summarize};
 use tracer::render::folded::{self, Picture, Weight};
 use tracer::render::text::{By, View};
 use tracer::render::{flamegraph, json, text};
 use tracer::trace::TraceReader;
 use tracer::trace::records::{
-    BelowSums, Class, Kind, LockRecord, ShapeSums, SideStack, SpinSums, Wait, YieldRun,
+    BelowSums, Class, Kind, LockRecord, ShapeSums, ShortWaits, SideStack, SpinSums, Wait, YieldRun,
 };
 use tracer::units::{LockIndex, Monotonic, Ns, StackIndex, ThreadIndex};
 
@@ -41,10 +41,13 @@ fn assert_sums_agree(content: &Content, summary: &Summary) {
     assert_eq!(totals.wait(), totals.blocked + totals.runq + totals.yielded);
 
     let locks = sum(summary.locks.iter().map(|lock| &lock.sums));
-    let rest = sum(summary.below.values().chain(summary.lost.values()));
+    let rest = summary.below.values().chain(summary.lost.values());
+    let rest = sum(rest.chain(summary.limited.values()));
     assert_eq!(locks.wait() + rest.wait(), totals.wait());
     assert_eq!(locks.waits + rest.waits, totals.waits);
-    let events: Ns = content.waits.iter().map(Wait::total).sum();
+    let short = |waits: &ShortWaits| waits.blocked + waits.runq;
+    let recorded: Ns = content.waits.iter().map(Wait::total).sum();
+    let events = recorded + content.short.iter().map(short).sum();
     let yielded: Ns = content.totals.spins.iter().map(|spin| spin.yielded).sum();
     let runs: Ns = content.yields.iter().map(|run| run.yielded).sum();
     assert_eq!(locks.wait(), events + yielded + runs);
@@ -61,7 +64,10 @@ fn assert_sums_agree(content: &Content, summary: &Summary) {
     assert_eq!(contention, by_lock + runs);
 
     let met = content.waits.iter().filter(|wait| OtherSide::of(wait, false).thread.is_some());
-    assert_eq!(sum(summary.pairs.iter().map(|pair| &pair.sums)).wait(), met.map(Wait::total).sum());
+    let met: Ns = met.map(Wait::total).sum();
+    let met_short = content.short.iter().filter(|waits| waits.waker.is_some());
+    let met = met + met_short.map(short).sum();
+    assert_eq!(sum(summary.pairs.iter().map(|pair| &pair.sums)).wait(), met);
     let awake: Ns = content.waits.iter().map(Wait::awake).sum();
     assert_eq!(totals.awake, awake);
     for lock in &summary.locks {
@@ -81,7 +87,8 @@ fn assert_sums_agree(content: &Content, summary: &Summary) {
     }
 
     let c = &summary.completeness;
-    assert_eq!(c.waits(), c.events + c.below + c.lost_waits);
+    assert_eq!(c.waits(), c.events + c.below + c.limited + c.lost_waits);
+    assert_eq!(c.placed, content.short.iter().map(|waits| waits.waits).sum::<u64>());
     assert_eq!(c.waits(), totals.waits);
     assert_eq!(c.unclassified, summary.class(Class::Unclassified));
 
@@ -116,6 +123,48 @@ fn sums_of_the_sample_agree() {
     let expected =
         ["contention", "contention", "contention", "contention", "pause", "unclassified", "idle"];
     assert_eq!(classes, expected);
+}
+
+#[test]
+fn short_waits_have_a_place_and_bound_quantiles() {
+    let mut content = sample();
+    let (dict, recorded) = {
+        let before = summary(&content);
+        (before.locks[0].lock.index, before.locks[0].durations.count())
+    };
+    let waiter = content.waits.iter().find(|wait| wait.lock == dict).unwrap().waiter_stack;
+    let short = ShortWaits {
+        thread: ThreadIndex(1),
+        lock: dict,
+        start: Monotonic(1_000_000_000_001),
+        end: Monotonic(1_000_000_900_000),
+        waits: 2 * recorded,
+        blocked: Ns(4_000 * recorded),
+        runq: Ns(2_000 * recorded),
+        max: Ns(9_999),
+        waker: Some(ThreadIndex(2)),
+        waiter_stack: waiter,
+        waker_stack: SideStack::default(),
+    };
+    content.short = vec![short];
+    content.totals.short_waits = short.waits;
+    let after = summary(&content);
+    assert_sums_agree(&content, &after);
+    let lock = after.locks.iter().find(|lock| lock.lock.index == dict).unwrap();
+    assert_eq!((lock.short, lock.sums.waits), (2 * recorded, 3 * recorded));
+    assert_eq!(lock.quantile(0.5), Some(Quantile::BelowThreshold));
+    assert_eq!(lock.quantile(0.99), lock.durations.at(0.97).map(Quantile::Known));
+    let report = json::report(&after, None);
+    let shown = report["locks"].as_array().unwrap().iter().find(|one| one["index"] == dict.0);
+    let shown = shown.unwrap();
+    assert_eq!((&shown["p50_ns"], &shown["p50_is_bound"]), (&10_000.into(), &true.into()));
+    assert_eq!(report["completeness"]["below_by_lock"], short.waits);
+
+    // A file that lost some of them says so.
+    content.totals.short_waits += 5;
+    let cut = summary(&content);
+    assert_eq!(cut.completeness.lost["short_waits_damaged"], 5);
+    assert_eq!(cut.completeness.waits(), after.completeness.waits() + 5);
 }
 
 #[test]
@@ -226,6 +275,25 @@ fn any_wait() -> impl Strategy<Value = Wait> {
     )
 }
 
+fn any_short_waits() -> impl Strategy<Value = ShortWaits> {
+    let who = (0u32..5, 0u32..9, proptest::option::of(0u32..6));
+    (who, 1u64..1_000, 0u64..1_000_000, 0u64..19, 0u64..19).prop_map(
+        |((thread, lock, waker), waits, ns, waiter, wakers)| ShortWaits {
+            thread: ThreadIndex(thread),
+            lock: LockIndex(lock),
+            start: Monotonic(1_000_000_000_001),
+            end: Monotonic(1_000_000_000_001 + ns),
+            waits,
+            blocked: Ns(ns),
+            runq: Ns(ns / 3),
+            max: Ns(ns.min(9_999)),
+            waker: waker.map(ThreadIndex),
+            waiter_stack: SideStack::from_u64(waiter).unwrap(),
+            waker_stack: SideStack::from_u64(wakers).unwrap(),
+        },
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -236,6 +304,8 @@ proptest! {
         spins in vec((0u32..12, 0u64..1_000, 0u64..100_000), 0..8),
         known in vec((0u32..12, 0u32..12, 0u64..2_000, 0u64..100_000), 0..8),
         runs in vec((0u32..5, 0u32..9, 0u64..100_000, 0u64..19), 0..20),
+        short in vec(any_short_waits(), 0..20),
+        limited in vec((0u32..12, 0u64..1_000, 0u64..100_000), 0..3),
     ) {
         let mut content = sample();
         content.totals.events = waits.len() as u64;
@@ -278,6 +348,12 @@ proptest! {
             })
             .collect();
         content.totals.yield_runs = content.yields.len() as u64;
+        content.totals.short_waits = short.iter().map(|waits| waits.waits).sum();
+        content.short = short;
+        let sums = |(shape, waits, ns)| {
+            (shape, ShapeSums { waits, blocked: Ns(ns), runq: Ns(ns / 2), max: Ns(ns) })
+        };
+        content.totals.limited = limited.into_iter().map(sums).collect();
         assert_sums_agree(&content, &summary(&content));
     }
 

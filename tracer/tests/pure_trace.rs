@@ -12,7 +12,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use support::{Content, sample};
 use tracer::trace::format::{ChunkHeader, ChunkKind, HEADER_LEN, file_header, trailer};
-use tracer::trace::records::{FrameRecord, SideStack, StackRecord, Totals, Wait, YieldRun};
+use tracer::trace::records::{
+    FrameRecord, ShortWaits, SideStack, StackRecord, Totals, Wait, YieldRun,
+};
 use tracer::trace::{Chunk, Condition, ReadError, Trace, TraceReader, TraceWriter, Visited};
 use tracer::units::{FrameIndex, LockIndex, Monotonic, Ns, StackIndex, ThreadIndex};
 use tracer_common::WalkEnd;
@@ -33,6 +35,7 @@ fn content(trace: Trace, waits: Vec<Wait>) -> (Content, Condition) {
         stacks: trace.stacks.into_values().collect(),
         waits,
         yields: vec![],
+        short: vec![],
         held: trace.held,
         totals: trace.totals,
         end: trace.end.unwrap_or_default(),
@@ -277,7 +280,7 @@ fn frames_precede_stacks_however_many_there_are() {
 }
 
 #[test]
-fn long_runs_of_yields_survive_and_are_shown_apart() {
+fn yields_and_short_waits_survive_and_are_shown_apart() {
     let mut written = sample();
     written.yields = (0..3u32)
         .map(|n| YieldRun {
@@ -290,8 +293,23 @@ fn long_runs_of_yields_survive_and_are_shown_apart() {
             stack: SideStack::Stack(StackIndex(n)),
         })
         .collect();
+    written.short = (0..3u32)
+        .map(|n| ShortWaits {
+            thread: ThreadIndex(n),
+            lock: LockIndex(n),
+            start: Monotonic(u64::from(n)),
+            end: Monotonic(u64::MAX - u64::from(n)),
+            waits: 1_000_000 + u64::from(n),
+            blocked: Ns(9_000_000_000),
+            runq: Ns(u64::from(n)),
+            max: Ns(9_999),
+            waker: (n > 0).then_some(ThreadIndex(n)),
+            waiter_stack: SideStack::Stack(StackIndex(n)),
+            waker_stack: SideStack::default(),
+        })
+        .collect();
     let bytes = written.write(100);
-    let (mut waits, mut runs, mut locks) = (0, Vec::new(), 0);
+    let (mut waits, mut runs, mut short, mut locks) = (0, Vec::new(), Vec::new(), 0);
     let reader = TraceReader::from_read(bytes.as_slice()).unwrap();
     let trace = reader
         .read_all(|visited| match visited {
@@ -299,12 +317,13 @@ fn long_runs_of_yields_survive_and_are_shown_apart() {
             Visited::Lock(_) => panic!("a lock after waits"),
             Visited::Wait(_) => waits += 1,
             Visited::Yields(run) => runs.push(*run),
+            Visited::ShortWaits(waits) => short.push(*waits),
             Visited::EnergySource(_) | Visited::Energy(_) => {}
         })
         .unwrap();
     assert_eq!((waits, locks), (written.waits.len(), written.locks.len()));
-    assert_eq!(runs, written.yields);
-    assert_eq!(trace.condition.yield_runs_read, 3);
+    assert_eq!((runs, short), (written.yields, written.short));
+    assert_eq!((trace.condition.yield_runs_read, trace.condition.short_waits_read), (3, 3_000_003));
     // Who asks for waits gets waits.
     assert_eq!(read(&bytes).unwrap().1.len(), waits);
 }

@@ -13,7 +13,7 @@ use crate::emit::Origin;
 use crate::globals::{follow_forks, target_tgid};
 use crate::maps::THREADS;
 use crate::task::{Task, now};
-use crate::{emit, episode, process, pystack, spin, states};
+use crate::{emit, episode, process, pystack, short, spin, states};
 
 /// A thread of the target begins, or a process that is a child of a traced one.
 #[btf_tracepoint(function = "sched_process_fork")]
@@ -82,6 +82,9 @@ fn origin_of(ctx: &BtfTracePointContext, parent: Task, child: Task) -> Birth {
 fn lw_exec(ctx: BtfTracePointContext) -> i32 {
     let task = Task(ctx.arg(0));
     if let Some(mut origin) = origin_now(task) {
+        if let Some(state) = states::of(task.pid()) {
+            short::flush(state); // from now on there are other locks at the same addresses
+        }
         if process::several() {
             // Should there be no number, the old one's names are taken for the new one's.
             origin.number = process::next_number().unwrap_or(origin.number);
@@ -114,6 +117,7 @@ fn lw_exit(ctx: BtfTracePointContext) -> i32 {
             // A little behind: up to date at the last tick or switch.
             state.exit_exec_ns = task.exec_ns();
             spin::flush(tid, state, now, state.exit_exec_ns);
+            short::flush(state);
         }
         states::retire(tid);
         pystack::forget(tid);

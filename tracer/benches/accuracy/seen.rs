@@ -53,7 +53,10 @@ pub(crate) fn read(file: File) -> Result<Recording> {
         match visited {
             Visited::Wait(wait) => waits.push(*wait),
             Visited::Yields(run) => waits.push(as_wait(run)),
-            Visited::Lock(_) | Visited::EnergySource(_) | Visited::Energy(_) => {}
+            Visited::Lock(_)
+            | Visited::ShortWaits(_)
+            | Visited::EnergySource(_)
+            | Visited::Energy(_) => {}
         }
         fold.visit(visited);
     })?;

@@ -212,7 +212,7 @@ impl Folded {
             held_left_out += Ns(shard.queues.held.left_out);
             blocked_left_out += Ns(shard.queues.blocked.left_out);
             for one in shard.locks {
-                durations.push((one.lock, one.durations, one.awake));
+                durations.push((one.lock, one.durations, one.short, one.awake));
                 queues.extend(one.queue.map(|queue| (one.lock, queue)));
                 sides.push((one.lock, one.sides));
             }
@@ -221,13 +221,14 @@ impl Folded {
         let cells = sides.cells;
         let stacks = StackTable::new(trace.frames, trace.stacks);
 
-        let mut locks: BTreeMap<LockIndex, (Sums, Quantiles)> = BTreeMap::new();
+        let mut locks: BTreeMap<LockIndex, (Sums, Quantiles, u64)> = BTreeMap::new();
         for (&(_, lock), &sums) in &cells {
             locks.entry(lock).or_default().0 += sums;
         }
-        for (lock, durations, awake) in durations {
-            let (sums, of_lock) = locks.entry(lock).or_default();
+        for (lock, durations, short, awake) in durations {
+            let (sums, of_lock, all_short) = locks.entry(lock).or_default();
             sums.awake += awake;
+            *all_short = all_short.saturating_add(short);
             if of_lock.count() == 0 {
                 *of_lock = durations;
             } else {
@@ -287,6 +288,7 @@ impl Folded {
         let waits = cells.keys().filter_map(|&(thread, lock)| Some((lock, thread_home(thread)?)));
         homes.count_sharers(waits);
         let lost = by_shape(&trace.totals.lost);
+        let limited = by_shape(&trace.totals.limited);
         let mut summary = Summary {
             duration: trace
                 .end
@@ -296,10 +298,10 @@ impl Folded {
             sampling: Sampling::of(&trace.meta, trace.totals.sampled.as_ref()),
             ..Summary::default()
         };
-        for (index, (sums, _)) in &locks {
+        for (index, (sums, ..)) in &locks {
             summary.count(names[index].kind, names[index].class, *sums);
         }
-        for (&(kind, class), &sums) in below.iter().chain(&lost) {
+        for (&(kind, class), &sums) in below.iter().chain(&lost).chain(&limited) {
             summary.count(kind, class, sums);
         }
         summary.spread_spin();
@@ -322,12 +324,13 @@ impl Folded {
             (waiters(&stacks, waiting, &yielding), holders(&stacks, &sides.holding));
         summary.locks = locks
             .into_iter()
-            .filter_map(|(index, (mut sums, durations))| {
+            .filter_map(|(index, (mut sums, durations, short))| {
                 sums.spin = if measured { sums.spin.or(Some(Ns(0))) } else { None };
                 Some(LockSummary {
                     lock: names.get(&index)?.clone(),
                     sums,
                     durations,
+                    short,
                     uses: uses.remove(&index).unwrap_or_default(),
                     waiters: waiters.remove(&index).unwrap_or_default(),
                     holders: holders.remove(&index).unwrap_or_default(),
@@ -353,6 +356,10 @@ impl Folded {
         if runs_lost > 0 {
             losses.insert("yield_runs_damaged".to_owned(), runs_lost);
         }
+        let short_lost = trace.totals.short_waits.saturating_sub(file.short_waits_read);
+        if short_lost > 0 {
+            losses.insert("short_waits_damaged".to_owned(), short_lost);
+        }
         if file.waits_damaged > 0 {
             losses.insert("trace_damaged".to_owned(), file.waits_damaged);
         }
@@ -365,8 +372,12 @@ impl Folded {
         });
         summary.completeness = Completeness {
             events: file.waits_read,
-            below: waits(&below),
-            lost_waits: waits(&lost).saturating_add(file.waits_damaged),
+            below: waits(&below).saturating_add(file.short_waits_read),
+            placed: file.short_waits_read,
+            limited: waits(&limited),
+            lost_waits: waits(&lost)
+                .saturating_add(file.waits_damaged)
+                .saturating_add(short_lost),
             lost: losses,
             unclassified: summary.class(Class::Unclassified),
             spins_unattributed: stat("spins_unattributed"),
@@ -399,6 +410,7 @@ impl Folded {
             holding: sides.holding,
             links: sides.links,
             below,
+            limited,
             yielding,
             lost,
             uses_elsewhere,

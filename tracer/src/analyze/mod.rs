@@ -31,5 +31,7 @@ pub use sampling::{Sampling, Spin, SpinSource};
 pub use sides::{Crowded, OtherSide, Source, Want};
 pub use sites::{Side, Site, SiteRow, SiteSums};
 pub use stacks::StackTable;
-pub use summary::{Completeness, LockSummary, Pair, Summary, ThreadSummary, UnseenSwitches};
+pub use summary::{
+    Completeness, LockSummary, Pair, Quantile, Summary, ThreadSummary, UnseenSwitches,
+};
 pub use sums::Sums;

@@ -125,14 +125,13 @@ impl Quantiles {
     /// The duration that a share of `q` (0 to 1) of all durations does not exceed; none if nothing
     /// was counted. Off by at most [`Self::ERROR`], and never outside of what was counted.
     #[must_use]
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a rank among fewer than 2^53 waits, at least 0"
-    )]
     pub fn at(&self, q: f64) -> Option<Ns> {
-        let rank = ((self.count as f64 * q).ceil() as u64).clamp(1, self.count.max(1));
+        self.at_rank(rank(q, self.count))
+    }
+
+    /// The `rank`-th shortest duration, the first being 1; likewise.
+    #[must_use]
+    pub fn at_rank(&self, rank: u64) -> Option<Ns> {
         let mut seen = 0;
         for (bucket, count) in self.buckets() {
             seen += count;
@@ -154,6 +153,17 @@ impl Quantiles {
     pub fn count(&self) -> u64 {
         self.count
     }
+}
+
+/// Which of `count` values, in order, a share of `q` of them does not exceed.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rank among fewer than 2^53 waits, at least 0"
+)]
+pub(super) fn rank(q: f64, count: u64) -> u64 {
+    ((count as f64 * q).ceil() as u64).clamp(1, count.max(1))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the rest is in `over`")]

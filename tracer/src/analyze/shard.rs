@@ -50,6 +50,8 @@ pub(super) struct Shard {
 pub(super) struct OfLock {
     pub(super) lock: LockIndex,
     pub(super) durations: Quantiles,
+    /// Its waits below the threshold, of which only sums are known.
+    pub(super) short: u64,
     /// Time between the sleeps of its waits.
     pub(super) awake: Ns,
     pub(super) sides: SideSums,
@@ -80,6 +82,13 @@ impl Shard {
                 lock.sides.add_yields(&mut self.sides, &run);
             }
         }
+        for waits in std::mem::take(&mut batch.short_waits) {
+            let place = self.place(waits.lock);
+            if let Some(lock) = self.locks.get_mut(place) {
+                lock.short = lock.short.saturating_add(waits.waits);
+                lock.sides.add_short(&mut self.sides, self.want, &waits);
+            }
+        }
         if !batch.waits.is_empty() {
             self.waits += batch.waits.len();
             self.block.push(batch);
@@ -107,6 +116,7 @@ impl Shard {
             self.locks.push(OfLock {
                 lock,
                 durations: Quantiles::default(),
+                short: 0,
                 awake: Ns(0),
                 sides: SideSums::default(),
                 queue: None,

@@ -10,7 +10,7 @@ use super::brief::{Brief, StackCode};
 use super::shard::REST;
 use super::sums::Sums;
 use super::tally::{Room, Tally, WaitSums, YieldSums};
-use crate::trace::records::{SideStack, Wait, YieldRun};
+use crate::trace::records::{ShortWaits, SideStack, Wait, YieldRun};
 use crate::units::{LockIndex, StackIndex, ThreadIndex};
 
 /// How the other side of a wait is known.
@@ -373,6 +373,53 @@ impl SideSums {
             let sums = std::mem::take(&mut room.by_thread.sums[thread as usize]);
             let (cells, waits) = (&mut room.cells, sums.waits());
             self.cells.add_many(cells, waits, sums, thread, || REST, || REST);
+        }
+    }
+
+    /// Adds waits below the threshold for the lock: as if all had been where the last one was, and had
+    /// been ended by the same thread.
+    pub(super) fn add_short(&mut self, room: &mut SideRoom, want: Want, short: &ShortWaits) {
+        let (sums, waits) = (WaitSums::of_short(short), short.waits);
+        let thread = short.thread.0;
+        self.cells.add_many(&mut room.cells, waits, sums, thread, || REST, || REST);
+        let stack = StackCode::from(short.waiter_stack);
+        let nobody = place(REST, stack);
+        let waiter = if want.threads { place(thread, stack) } else { nobody };
+        let coarser = place(if want.threads { thread } else { REST }, StackCode::REST);
+        self.waiting.add_many(
+            &mut room.waiting,
+            waits,
+            sums,
+            waiter,
+            || coarser,
+            || REST_PLACE,
+        );
+        let other = match short.waker {
+            Some(waker) => {
+                let (thread, stack) = (Some(waker), short.waker_stack);
+                OtherSide { thread, stack, source: Source::Waker }
+            }
+            None => OtherSide {
+                thread: None,
+                stack: SideStack::Missing(NoStack::NotTaken),
+                source: Source::None,
+            },
+        };
+        let somebody = other.somebody().key();
+        let key = if want.threads { other.key() } else { somebody };
+        let rest = || OtherKey::REST;
+        self.holding.add_many(&mut room.holding, waits, sums, key, || somebody, rest);
+        if let Some(ThreadIndex(holder)) = other.thread.filter(|_| want.pairs) {
+            let pair = (u64::from(thread) << 32 | u64::from(holder), other.source);
+            if let Some(sums) = self.pairs.add_if_room(&mut room.pairs, sums, pair) {
+                room.pairs.crowded += waits;
+                self.more_pairs[other.source as usize] += sums;
+            }
+        }
+        if want.links {
+            let (link, coarser) = ((waiter, key), (nobody, somebody));
+            let rest = || (REST_PLACE, OtherKey::REST);
+            self.links.add_many(&mut room.links, waits, sums, link, || coarser, rest);
         }
     }
 

@@ -4,7 +4,7 @@
 use super::brief::Brief;
 use super::shard::SHARDS;
 use crate::trace::energy::{EnergyInterval, EnergySource};
-use crate::trace::records::{LockRecord, Wait, YieldRun};
+use crate::trace::records::{LockRecord, ShortWaits, Wait, YieldRun};
 use crate::trace::waits::WaitColumns;
 use crate::trace::{Part, Visited};
 use crate::units::{LockIndex, Monotonic};
@@ -12,7 +12,8 @@ use crate::units::{LockIndex, Monotonic};
 /// Locks up to this index are sorted by counting.
 const FEW_LOCKS: u32 = 1 << 17;
 
-/// What a chunk says of the locks of one shard: it holds either waits or runs of yields.
+/// What a chunk says of the locks of one shard: it holds waits, sums of short ones, or runs of
+/// yields.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     /// Those of one lock together, in their order.
@@ -20,13 +21,14 @@ pub(super) struct Batch {
     /// Where in `waits` each lock's begin; the last one's end with it.
     locks: Vec<(LockIndex, u32)>,
     pub(super) yields: Vec<YieldRun>,
+    pub(super) short_waits: Vec<ShortWaits>,
     /// There is energy: when locks are held is worth to be known.
     pub(super) energy: bool,
 }
 
 impl Batch {
     pub(super) fn is_empty(&self) -> bool {
-        self.waits.is_empty() && self.yields.is_empty()
+        self.waits.is_empty() && self.yields.is_empty() && self.short_waits.is_empty()
     }
 
     /// The locks, each with its waits.
@@ -175,6 +177,10 @@ impl Part for Split {
             Visited::Yields(run) => {
                 self.shards[shard_of(run.lock)].yields.push(*run);
                 self.begins(run.start);
+            }
+            Visited::ShortWaits(waits) => {
+                self.shards[shard_of(waits.lock)].short_waits.push(*waits);
+                self.begins(waits.start);
             }
             Visited::Lock(lock) => self.locks.push(lock.clone()),
             Visited::EnergySource(source) => {

@@ -62,8 +62,11 @@ pub struct Summary {
     /// Yields tied to a lock, by lock and the stack that made them. Only those with a record belong to
     /// a thread.
     pub yielding: BTreeMap<(LockIndex, SideStack), Sums>,
-    /// Waits below the threshold, by kind and class. They belong to no lock and no thread.
+    /// Waits below the threshold of which no sum by thread and lock tells, by kind and class. They belong
+    /// to no lock and no thread.
     pub below: BTreeMap<(Kind, Class), Sums>,
+    /// Waits beyond `--max-events-per-sec`, likewise.
+    pub limited: BTreeMap<(Kind, Class), Sums>,
     /// Waits whose record was lost, likewise.
     pub lost: BTreeMap<(Kind, Class), Sums>,
     /// How much of what happened is in here.
@@ -85,10 +88,12 @@ pub struct Summary {
 pub struct LockSummary {
     /// What it is. A lock whose record can't be read has the name `[lock lost]` and address 0.
     pub lock: LockRecord,
-    /// Its waits with a record, its yields and its samples.
+    /// Its waits with a record, its short waits, its yields and its samples.
     pub sums: Sums,
-    /// Durations of its waits, without yields.
+    /// Durations of its waits with a record, without yields.
     pub durations: Quantiles,
+    /// Its waits below the threshold, of which only sums are known.
+    pub short: u64,
     /// What was done with it, by kind of lock or function; empty if no uprobe saw any of it.
     pub uses: Vec<UseSums>,
     /// Where was waited for it, yields too, longest first: their sum is `sums` without samples.
@@ -100,7 +105,29 @@ pub struct LockSummary {
     pub holds: Option<LockHolds>,
 }
 
+/// A quantile of a lock's waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantile {
+    /// Known within [`Quantiles::ERROR`].
+    Known(Ns),
+    /// Somewhere below the threshold.
+    BelowThreshold,
+}
+
 impl LockSummary {
+    /// The duration that a share of `q` (0 to 1) of its waits does not exceed, without yields; none if it
+    /// has no waits.
+    #[must_use]
+    pub fn quantile(&self, q: f64) -> Option<Quantile> {
+        // Every wait without a record is shorter than every wait with one.
+        let rank = self.durations.count().saturating_add(self.short);
+        let rank = super::quantile::rank(q, rank);
+        match rank.checked_sub(self.short).filter(|&rank| rank > 0) {
+            Some(rank) => self.durations.at_rank(rank).map(Quantile::Known),
+            None => (self.short > 0).then_some(Quantile::BelowThreshold),
+        }
+    }
+
     /// What was done with the lock itself, if a uprobe saw that: not calls of functions.
     #[must_use]
     pub fn usage(&self) -> Option<UseSums> {
@@ -132,7 +159,7 @@ pub struct ThreadSummary {
     pub name: String,
     /// Its name in the kernel.
     pub comm: String,
-    /// Its waits with a record, and its long runs of yields. Other yields are known by lock, not by
+    /// Its waits with a record, its short waits, and its long runs of yields. Other yields are known by lock, not by
     /// thread, and not in here.
     pub sums: Sums,
     /// The part of them that was contention.
@@ -165,8 +192,13 @@ pub struct Pair {
 pub struct Completeness {
     /// Waits with a record that was read.
     pub events: u64,
-    /// Waits below the threshold: in the totals, in no lock.
+    /// Waits below the threshold.
     pub below: u64,
+    /// Of those, waits that were added up by thread and lock. Each such sum has the place of its last
+    /// wait: those of the others are estimated.
+    pub placed: u64,
+    /// Waits beyond `--max-events-per-sec`: in the totals, in no lock.
+    pub limited: u64,
     /// Waits without a record: lost when recording (in the totals, in no lock) or damaged in the
     /// file (in nothing).
     pub lost_waits: u64,
@@ -228,10 +260,11 @@ impl UnseenSwitches {
 }
 
 impl Completeness {
-    /// All waits that happened: with a record, below the threshold, lost.
+    /// All waits that happened: with a record, below the threshold, beyond the limit, lost.
     #[must_use]
     pub fn waits(&self) -> u64 {
-        self.events.saturating_add(self.below).saturating_add(self.lost_waits)
+        let recorded = self.events.saturating_add(self.below);
+        recorded.saturating_add(self.limited).saturating_add(self.lost_waits)
     }
 
     /// Waits with a record whose waiter had a stack that was lost.

@@ -8,7 +8,7 @@ use hashbrown::HashTable;
 
 use super::brief::Brief;
 use super::sums::Sums;
-use crate::trace::records::YieldRun;
+use crate::trace::records::{ShortWaits, YieldRun};
 use crate::units::Ns;
 
 /// What waits with a record come to: a third of [`Sums`].
@@ -24,6 +24,12 @@ impl WaitSums {
     #[inline]
     pub(super) fn of(wait: &Brief) -> Self {
         Self { waits: 1, blocked: wait.blocked, runq: wait.runq, max: wait.total() }
+    }
+
+    /// Of waits below the threshold.
+    pub(super) fn of_short(short: &ShortWaits) -> Self {
+        let ShortWaits { waits, blocked, runq, max, .. } = *short;
+        Self { waits, blocked: blocked.0, runq: runq.0, max: max.0 }
     }
 
     /// How many.

@@ -14,7 +14,7 @@ use crate::cpython::{Detected, Namer, detect};
 use crate::fault::{self, Fault};
 use crate::kernel::{self, Privileges};
 use crate::probe::{
-    DEFAULT_RING_BYTES, DEFAULT_SAMPLE_HZ, Group, Groups, Hooks, MAX_PROCESSES, MAX_SAMPLE_HZ,
+    DEFAULT_MAX_EVENTS_PER_SEC, DEFAULT_RING_BYTES, DEFAULT_SAMPLE_HZ, Group, Groups, Hooks, MAX_PROCESSES, MAX_SAMPLE_HZ,
     Settings, measure,
 };
 use crate::record::{Finished, Found, Output, Session, StopWhen, attach_all, look_at};
@@ -75,6 +75,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "KIB", default_value_t = DEFAULT_RING_BYTES / 1024,
           value_parser = buffer_kib)]
     buffer: u32,
+
+    /// No more waits than this get a record of their own, per second; the others are counted, with
+    /// their time, by kind. 0: no limit
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_EVENTS_PER_SEC)]
+    max_events_per_sec: u64,
 
     /// Room for so many processes at a time
     #[arg(long, value_name = "N", default_value_t = MAX_PROCESSES, hide = true,
@@ -286,6 +291,7 @@ fn record(
     settings.follow = args.follow;
     settings.max_processes = args.max_processes;
     settings.native = args.native;
+    settings.max_events_per_sec = args.max_events_per_sec;
     settings.uprobes = Groups::new(&args.uprobes);
     settings.sample_hz = args.sample_hz;
     settings.ring_bytes = args.buffer * 1024;
@@ -348,6 +354,7 @@ fn new_meta(args: &Args, pid: Pid) -> Meta {
         cpus: std::thread::available_parallelism()
             .map_or(0, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
         options: Options {
+            max_events_per_sec: (args.max_events_per_sec != 0).then_some(args.max_events_per_sec),
             min_wait: Ns(u64::try_from(args.min_wait.as_nanos()).unwrap_or(u64::MAX)),
             hooks: args.hooks.name().to_owned(),
             native: args.native,

@@ -39,6 +39,8 @@ pub struct Settings {
     pub max_processes: u32,
     /// A program to do without, as if the kernel had refused it (to test the fallbacks).
     pub without: Option<&'static str>,
+    /// No more waits than this get an event of their own, per second; 0: no limit.
+    pub max_events_per_sec: u64,
     /// Copy the waiters' native stacks.
     pub native: bool,
     /// Room for what these opt-in uprobes count.
@@ -53,6 +55,8 @@ pub struct Settings {
 
 /// Default size of the ring buffer: some 80,000 waits.
 pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
+/// Default limit of waits with a record of their own: some 2 MB of trace a second.
+pub const DEFAULT_MAX_EVENTS_PER_SEC: u64 = 250_000;
 /// 250 a second.
 const SHORT_WALK_EVERY: Ns = Ns(4_000_000);
 /// Room for processes, if there can be several: those that live, and those that ended within the
@@ -76,6 +80,7 @@ impl Settings {
             ring_bytes: DEFAULT_RING_BYTES,
             max_threads: DEFAULT_MAX_THREADS,
             max_processes: MAX_PROCESSES,
+            max_events_per_sec: DEFAULT_MAX_EVENTS_PER_SEC,
             native: false,
             uprobes: Groups::default(),
             sample_hz: 0,
@@ -163,6 +168,11 @@ pub(super) fn create(settings: &Settings, offsets: TaskOffsets) -> Result<Ebpf, 
     } else {
         (settings.target.0, 1, MAX_SITES)
     };
+    // So short that what is skipped is spread over the second, unless that would round the limit.
+    let (rate, window) = match settings.max_events_per_sec {
+        few @ 0..1_000 => (few, 1_000_000_000u64),
+        many => (many / 100, 10_000_000),
+    };
     let mut loader = EbpfLoader::new();
     let (energy, own) = (u32::from(settings.energy), std::process::id());
     if settings.energy {
@@ -177,6 +187,8 @@ pub(super) fn create(settings: &Settings, offsets: TaskOffsets) -> Result<Ebpf, 
         .override_global("MIN_WAIT_NS", &settings.min_wait.0, true)
         .override_global("SYSCALL_HOOKS", &syscall_hooks, true)
         .override_global("SHORT_WALK_EVERY_NS", &settings.short_walk_every.0, true)
+        .override_global("RATE_RECORDS", &rate, true)
+        .override_global("RATE_WINDOW_NS", &window, true)
         .override_global("NATIVE_STACKS", &u32::from(settings.native), true)
         .override_global("WAKE_BYTES", &wake_bytes, true)
         .override_global("TASK_PID", &offsets.pid, true)

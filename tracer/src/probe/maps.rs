@@ -46,6 +46,7 @@ pub struct Maps {
     below: PerCpuArray<MapData, ShapeTotals>,
     below_locks: PerCpuArray<MapData, LockTotals>,
     lost: PerCpuArray<MapData, ShapeTotals>,
+    limited: PerCpuArray<MapData, ShapeTotals>,
     drops: PerCpuArray<MapData, u64>,
     stats: PerCpuArray<MapData, u64>,
     syscalls: PerCpuArray<MapData, SyscallTotals>,
@@ -75,6 +76,7 @@ impl Maps {
             below: take(ebpf, "BELOW")?,
             below_locks: take(ebpf, "BELOW_LOCKS")?,
             lost: take(ebpf, "LOST")?,
+            limited: take(ebpf, "LIMITED")?,
             drops: take(ebpf, "DROPS")?,
             stats: take(ebpf, "STATS")?,
             syscalls: take(ebpf, "SYSCALLS")?,
@@ -256,6 +258,12 @@ impl Maps {
     #[must_use]
     pub fn lost(&self) -> BTreeMap<u32, ShapeSums> {
         shapes(&self.lost)
+    }
+
+    /// Waits beyond the limit, by shape number.
+    #[must_use]
+    pub fn limited(&self) -> BTreeMap<u32, ShapeSums> {
+        shapes(&self.limited)
     }
 
     /// Yields by lock address and stack, summed over the CPUs.

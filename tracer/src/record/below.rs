@@ -1,11 +1,11 @@
-//! Waits below the threshold: summed up by shape, and by lock where the shape says too little.
+//! Waits below the threshold of which no sum by thread and lock tells: summed up by shape, and by lock where the shape says too little.
 //!
 //! What a parked thread waited for tells contention from idling only if the lock is known. The kernel
 //! side keeps such sums by address; what the lock at that address is, longer waits for it have said.
 
 use std::collections::BTreeMap;
 
-use tracer_common::{FutexIdentity, Shape};
+use tracer_common::{FutexIdentity, Shape, ThreadState};
 
 use super::intake::Intake;
 use crate::probe::Maps;
@@ -13,7 +13,8 @@ use crate::trace::records::{BelowSums, ShapeSums, Totals};
 use crate::trace::writer::WriteError;
 use crate::units::{Address, LockIndex, Ns};
 
-type ByAddress = BTreeMap<(u32, Address), ShapeSums>;
+/// By shape and lock.
+pub(super) type ByAddress = BTreeMap<(u32, Address), ShapeSums>;
 
 /// What is known of the waits of programs that the target has replaced since.
 #[derive(Debug, Default)]
@@ -34,13 +35,26 @@ impl Intake {
         for (&shape, &sums) in &self.below {
             *totals.below.entry(shape).or_default() += sums;
         }
-        let counted = maps.below_locks();
+        let mut counted = maps.below_locks();
+        for (&key, &sums) in &self.below_pending {
+            *counted.entry(key).or_default() += sums;
+        }
         for (&(shape, _), &sums) in &counted {
             *totals.below.entry(shape).or_default() += sums;
         }
         totals.below_locks = self.below_replaced.known.clone();
         totals.below_locks.extend(self.below_now(&counted)?);
         Ok(())
+    }
+
+    /// Takes over what a thread has in its state.
+    pub(super) fn pending(&mut self, state: &ThreadState) {
+        for one in state.short.iter().filter(|one| one.totals.waits != 0) {
+            // After a fork the same address is another lock.
+            let lock = if self.processes.several { 0 } else { one.lock };
+            let sums = self.below_pending.entry((one.shape, Address(lock))).or_default();
+            sums.add(&one.totals);
+        }
     }
 
     /// The target replaces itself: from now on there are other locks at the same addresses.
@@ -61,7 +75,7 @@ impl Intake {
         for (&(shape, address), &sums) in counted {
             let before = self.below_replaced.counted.get(&(shape, address));
             let since = since(sums, before.copied().unwrap_or_default());
-            if since.waits == 0 {
+            if since.waits == 0 || address == Address(0) {
                 continue;
             }
             if let Some(lock) = self.lock_below(shape, address)? {

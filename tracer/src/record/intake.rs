@@ -7,13 +7,13 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tracer_common::event::{ThreadEvent, WAIT_CLIPPED_END, WAIT_CLIPPED_START, WaitEvent};
 use tracer_common::process;
 use tracer_common::{
-    EVENT_EXEC, EVENT_NATIVE, EVENT_SPIN, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW,
-    EVENT_WAIT, InitialWait, LockSamples as LockSamplesSeen, NoStack, SpinEvent, SpinKey,
+    EVENT_EXEC, EVENT_NATIVE, EVENT_SHORT, EVENT_SPIN, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW,
+    EVENT_WAIT, InitialWait, LockSamples as LockSamplesSeen, NoStack, ShortEvent, SpinEvent, SpinKey,
     SpinTotals, ThreadState, WalkEnd,
 };
 use zerocopy::FromBytes;
 
-use super::below::Below;
+use super::below::{Below, ByAddress};
 use super::in_flight::remainder;
 use super::locks::Locks;
 use super::places::Places;
@@ -75,15 +75,21 @@ pub(super) struct Intake {
     places: Places,
     /// The waiters' native frames were asked for.
     with_native: bool,
-    start: Monotonic,
+    pub(super) start: Monotonic,
     min_wait: Ns,
     pub(super) hooks: Hooks,
     malformed: u64,
     yield_runs: u64,
+    /// Waits with a record of their own.
+    events: u64,
+    /// Waits in sums of short ones.
+    pub(super) short_waits: u64,
     /// Waits still under way at the end that were below the threshold.
     pub(super) below: BTreeMap<u32, ShapeSums>,
     /// Those of programs that the target has replaced.
     pub(super) below_replaced: Below,
+    /// Those that the threads have in their states.
+    pub(super) below_pending: ByAddress,
     /// Spins still under way at the end.
     spins: Vec<(SpinKey, SpinTotals)>,
     /// Yields and samples of memories that are gone, of which the kernel side has no entry any more.
@@ -128,8 +134,11 @@ impl Intake {
             hooks,
             malformed: 0,
             yield_runs: 0,
+            events: 0,
+            short_waits: 0,
             below: BTreeMap::new(),
             below_replaced: Below::default(),
+            below_pending: ByAddress::new(),
             spins: Vec::new(),
             retired_spins: BTreeMap::new(),
             retired_samples: BTreeMap::new(),
@@ -175,7 +184,7 @@ impl Intake {
     }
 
     /// Number of the memory of a thread.
-    fn memory_of(&mut self, tid: Tid) -> u32 {
+    pub(super) fn memory_of(&mut self, tid: Tid) -> u32 {
         let place = self.home(tid).place;
         self.processes.get(place).map_or(0, |traced| traced.number)
     }
@@ -197,6 +206,10 @@ impl Intake {
         match kind {
             EVENT_WAIT => match WaitEvent::read_from_prefix(bytes) {
                 Ok((event, _)) => self.wait(&event)?,
+                Err(_) => self.malformed += 1,
+            },
+            EVENT_SHORT => match ShortEvent::read_from_prefix(bytes) {
+                Ok((event, _)) => self.short(&event)?,
                 Err(_) => self.malformed += 1,
             },
             EVENT_SPIN => match SpinEvent::read_from_prefix(bytes) {
@@ -324,6 +337,7 @@ impl Intake {
         };
         self.places.fill_in(&mut wait);
         clip_start(&mut wait, self.start);
+        self.events += 1;
         self.live.waits += 1;
         self.live.wait += wait.total();
         if self.locks.class(lock) == Class::Contention {
@@ -420,11 +434,13 @@ impl Intake {
     pub(super) fn totals(&mut self, maps: &Maps, at: Monotonic) -> Result<Totals, WriteError> {
         let mut totals = Totals {
             at,
-            events: self.live.waits,
+            events: self.events,
+            short_waits: self.short_waits,
             yield_runs: self.yield_runs,
             drops: maps.drops(),
             stats: maps.stats(),
             lost: maps.lost(),
+            limited: maps.limited(),
             ..Totals::default()
         };
         if self.malformed != 0 {

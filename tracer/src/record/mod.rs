@@ -17,6 +17,7 @@ mod places;
 mod processes;
 mod session;
 mod shared;
+mod short;
 mod spin_code;
 mod stacks;
 mod status;

@@ -359,7 +359,9 @@ impl Session {
         if self.intake.processes.several {
             self.reconcile()?;
         }
+        self.intake.below_pending.clear();
         for (tid, state) in self.maps.threads() {
+            self.intake.pending(&state);
             if !self.intake.threads.is_settled(tid) {
                 self.intake.settle(tid, Pid(state.tgid));
             }
@@ -641,7 +643,9 @@ impl Session {
         if let Some(mut ring) = self.ring.take() {
             self.drain(&mut ring)?;
         }
+        self.intake.below_pending.clear();
         for (tid, state) in self.maps.threads() {
+            self.intake.pending(&state);
             let initial = self.attached_waits.get(&tid);
             if alive.contains(&tid) {
                 self.intake.last_words(tid, &state, initial, end)?;

@@ -81,7 +81,16 @@ fn recorded(summary: &Summary) -> String {
     let mut words = vec![format!("{} with a record", plural(c.events, "wait"))];
     if c.below > 0 {
         let threshold = summary.meta.options.min_wait;
-        words.push(format!("{} below {threshold} summed up by kind", count(c.below)));
+        let (placed, other) = (c.placed, c.below.saturating_sub(c.placed));
+        if placed > 0 {
+            words.push(format!("{} below {threshold} summed up by lock and place", count(placed)));
+        }
+        if other > 0 {
+            words.push(format!("{} below {threshold} summed up by kind", count(other)));
+        }
+    }
+    if c.limited > 0 {
+        words.push(format!("{} beyond --max-events-per-sec summed up by kind", count(c.limited)));
     }
     if c.lost_waits == 0 {
         words.push("none lost".to_owned());

@@ -9,14 +9,26 @@ use crate::units::Ns;
 /// How much of what happened is in the report, and what is not; a line each.
 pub(super) fn completeness(summary: &Summary) -> String {
     let c = &summary.completeness;
+    let limited = if c.limited > 0 {
+        format!(" + {} beyond --max-events-per-sec", count(c.limited))
+    } else {
+        String::new()
+    };
     let mut lines = vec![format!(
-        "waits: {} = {} with a record + {} below {} + {} lost",
+        "waits: {} = {} with a record + {} below {}{limited} + {} lost",
         count(c.waits()),
         count(c.events),
         count(c.below),
         summary.meta.options.min_wait,
         count(c.lost_waits)
     )];
+    if c.placed > 0 {
+        lines.push(format!(
+            "of those below, {} are summed up by thread and lock; each sum has the place of its last wait, \
+             and the places of the others are estimated by it",
+            count(c.placed)
+        ));
+    }
     for (reason, n) in c.losses() {
         lines.push(format!("LOST: {} {}", escape::name(reason), count(n)));
     }

@@ -150,7 +150,12 @@ pub fn stacks(summary: &Summary, picture: Picture) -> Result<Stacks, MissingWeig
             });
         }
     }
-    for (root, sums) in [("[below threshold]", &summary.below), ("[record lost]", &summary.lost)] {
+    let without_lock = [
+        ("[below threshold]", &summary.below),
+        ("[beyond the limit]", &summary.limited),
+        ("[record lost]", &summary.lost),
+    ];
+    for (root, sums) in without_lock {
         for ((kind, class), sums) in sums {
             if shown(*class) {
                 out.add(sums, || format!("{root};{};[no lock]", kind.name()));

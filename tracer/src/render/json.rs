@@ -14,7 +14,7 @@ use super::people::People;
 use super::{graph_json, pauses};
 use crate::analyze::sites::rows;
 use crate::analyze::{
-    ProcessSummary, Quantiles, Side, Site, SiteSums, Spin, StackTable, Summary, Sums,
+    ProcessSummary, Quantile, Quantiles, Side, Site, SiteSums, Spin, StackTable, Summary, Sums,
 };
 use crate::trace::records::UseSums;
 use crate::units::{Monotonic, Ns};
@@ -48,6 +48,7 @@ pub fn report_with(summary: &Summary, top: Option<usize>, carbon: Option<Carbon>
             "duration_ns": summary.duration,
             "min_wait_ns": meta.options.min_wait,
             "hooks": meta.options.hooks,
+            "max_events_per_sec": meta.options.max_events_per_sec,
             "sample_hz": meta.options.sample_hz,
             "uprobes": meta.options.uprobes,
             "native": meta.options.native,
@@ -70,6 +71,7 @@ pub fn report_with(summary: &Summary, top: Option<usize>, carbon: Option<Carbon>
             let mut object = sums(summary, &lock.sums);
             let usage = lock.usage();
             let usage = usage.as_ref();
+            let (p50, p99) = (lock.quantile(0.5), lock.quantile(0.99));
             object.extend(fields(json!({
                 "kind": lock.lock.kind,
                 "class": lock.lock.class,
@@ -79,8 +81,11 @@ pub fn report_with(summary: &Summary, top: Option<usize>, carbon: Option<Carbon>
                 "index": lock.lock.index,
                 "pid": summary.homes.of_lock(lock.lock.index).and_then(|of| summary.homes.pid(of)),
                 "shared_by": summary.homes.sharers(lock.lock.index),
-                "p50_ns": lock.durations.at(0.5),
-                "p99_ns": lock.durations.at(0.99),
+                "p50_ns": p50.map(|p50| duration(p50, meta.options.min_wait)),
+                "p50_is_bound": p50 == Some(Quantile::BelowThreshold),
+                "p99_ns": p99.map(|p99| duration(p99, meta.options.min_wait)),
+                "p99_is_bound": p99 == Some(Quantile::BelowThreshold),
+                "short_waits": lock.short,
                 "acquisitions": usage.map(|one| one.acquisitions),
                 "failed_tries": usage.map(|one| one.failed),
                 "releases": usage.map(|one| one.releases),
@@ -199,6 +204,14 @@ fn process(summary: &Summary, one: &ProcessSummary) -> Value {
     Value::Object(object)
 }
 
+/// A quantile; of one that is only known to be below the threshold, the threshold.
+fn duration(quantile: Quantile, threshold: Ns) -> Ns {
+    match quantile {
+        Quantile::Known(ns) => ns,
+        Quantile::BelowThreshold => threshold,
+    }
+}
+
 fn completeness(summary: &Summary) -> Value {
     let c = &summary.completeness;
     json!({
@@ -213,6 +226,8 @@ fn completeness(summary: &Summary) -> Value {
         })),
         "lost_waits": c.lost_waits,
         "below_min_wait": c.below,
+        "below_by_lock": c.placed,
+        "rate_limited": c.limited,
         "unclassified": c.unclassified.waits,
         "unclassified_ns": c.unclassified.wait(),
         "stacks_lost": c.stacks_lost(),

@@ -7,7 +7,7 @@ use super::escape;
 use super::rows::{Limits, Rows};
 use super::text::{count, or_unknown, percent};
 use crate::analyze::{
-    LockSummary, Pair, ProcessSummary, Spin, SpinSource, Summary, Sums, ThreadSummary,
+    LockSummary, Pair, Quantile, ProcessSummary, Spin, SpinSource, Summary, Sums, ThreadSummary,
 };
 use crate::trace::records::Class;
 use crate::units::{Ns, Pid};
@@ -29,7 +29,11 @@ pub(super) fn locks<'a>(
             .collect();
     let mut table = Rows::new(&header, 2, limits);
     for lock in locks {
-        let quantile = |q| lock.durations.at(q).map_or_else(|| "-".to_owned(), |ns| ns.to_string());
+        let quantile = |q| match lock.quantile(q) {
+            Some(Quantile::Known(ns)) => ns.to_string(),
+            Some(Quantile::BelowThreshold) => format!("<{}", summary.meta.options.min_wait),
+            None => "-".to_owned(),
+        };
         table.row(lock.sums.wait(), || {
             let mut cells = vec![
                 lock.lock.kind.name().to_owned(),

@@ -8,7 +8,7 @@ use super::format::{Capped, ChunkHeader, ChunkKind, IndexEntry, MAX_INDEX, MAX_S
 use super::processes::{LockProcess, ProcessRecord};
 use super::records::{
     End, FrameRecord, HeldRecord, LockRecord, Meta, StackRecord, ThreadRecord, Totals, Wait,
-    YieldRun,
+    ShortWaits, YieldRun,
 };
 use super::waits::WaitColumns;
 
@@ -29,6 +29,8 @@ pub enum Chunk {
     Waits(Vec<Wait>),
     /// Long runs of yields.
     Yields(Vec<YieldRun>),
+    /// Waits below the threshold, added up.
+    ShortWaits(Vec<ShortWaits>),
     /// Locks that threads seem to have at the end.
     Held(Vec<HeldRecord>),
     /// Processes that threads and locks name; replace earlier ones of the same index.
@@ -76,6 +78,7 @@ pub(super) fn decode(header: &ChunkHeader, stored: &[u8]) -> Result<Decoded, Str
             Chunk::Waits(waits)
         }
         ChunkKind::Yields => Chunk::Yields(postcard_value::<Capped<_>>(&raw)?.0),
+        ChunkKind::ShortWaits => Chunk::ShortWaits(postcard_value::<Capped<_>>(&raw)?.0),
         ChunkKind::Held => Chunk::Held(json::<Capped<_>>(&raw)?.0),
         ChunkKind::Processes => Chunk::Processes(json::<Capped<_>>(&raw)?.0),
         ChunkKind::LockProcesses => Chunk::LockProcesses(postcard_value::<Capped<_>>(&raw)?.0),

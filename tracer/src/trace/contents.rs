@@ -44,6 +44,8 @@ pub struct Condition {
     pub waits_read: u64,
     /// Long runs of yields that were read.
     pub yield_runs_read: u64,
+    /// Waits in sums of short ones that were read.
+    pub short_waits_read: u64,
     /// Waits that the file once held but that could not be read, as far as that is known.
     pub waits_damaged: u64,
     /// The file was closed cleanly.

@@ -59,6 +59,8 @@ pub enum ChunkKind {
     EnergySource = 14,
     /// postcard list of [`EnergyInterval`](super::energy::EnergyInterval).
     Energy = 15,
+    /// postcard list of [`ShortWaits`](super::records::ShortWaits).
+    ShortWaits = 17,
 }
 
 impl ChunkKind {
@@ -81,6 +83,7 @@ impl ChunkKind {
             13 => Self::LockProcesses,
             14 => Self::EnergySource,
             15 => Self::Energy,
+            17 => Self::ShortWaits,
             _ => return None,
         })
     }
@@ -104,6 +107,7 @@ impl ChunkKind {
             Self::LockProcesses => "processes of locks",
             Self::EnergySource => "energy source",
             Self::Energy => "energy",
+            Self::ShortWaits => "short waits",
         }
     }
 }

@@ -72,6 +72,12 @@ impl Keeper {
                     visit(Visited::Yields(run));
                 }
             }
+            Chunk::ShortWaits(all) => {
+                for waits in &all {
+                    trace.last_seen = trace.last_seen.max(waits.end);
+                    visit(Visited::ShortWaits(waits));
+                }
+            }
             Chunk::Held(held) => {
                 let room = MAX_HELD.saturating_sub(trace.held.len());
                 self.left_out += held.len().saturating_sub(room) as u64;

@@ -9,7 +9,7 @@ use super::contents::{Condition, Trace};
 use super::energy::{EnergyInterval, EnergySource};
 use super::format::{ChunkHeader, ChunkKind, HEADER_LEN, MAGIC, VERSION, file_version};
 use super::keep::Keeper;
-use super::records::{LockRecord, Wait, YieldRun};
+use super::records::{LockRecord, ShortWaits, Wait, YieldRun};
 use super::resync::{Here, SUSPICION, Window, likely};
 
 /// Places of damage that are described one by one; further ones are counted.
@@ -84,6 +84,8 @@ pub enum Visited<'a> {
     Wait(&'a Wait),
     /// A long run of yields.
     Yields(&'a YieldRun),
+    /// Waits below the threshold, added up.
+    ShortWaits(&'a ShortWaits),
     /// Where energy comes from.
     EnergySource(&'a EnergySource),
     /// Energy windows.
@@ -304,6 +306,10 @@ impl<R: Read> TraceReader<R> {
                 match &chunk {
                     Chunk::Waits(waits) => self.condition.waits_read += waits.len() as u64,
                     Chunk::Yields(runs) => self.condition.yield_runs_read += runs.len() as u64,
+                    Chunk::ShortWaits(all) => {
+                        let read = &mut self.condition.short_waits_read;
+                        *read = all.iter().fold(*read, |n, one| n.saturating_add(one.waits));
+                    }
                     _ => {}
                 }
                 return Some(chunk);

@@ -81,6 +81,8 @@ pub struct Target {
 pub struct Options {
     /// Waits below this have no record of their own, only totals.
     pub min_wait: Ns,
+    /// No more waits than this got a record of their own, per second; none: there was no limit.
+    pub max_events_per_sec: Option<u64>,
     /// `sched` or `syscall`.
     pub hooks: String,
     /// CPU-clock samples per second and CPU; none: no sampler.
@@ -429,6 +431,33 @@ pub struct YieldRun {
     pub stack: SideStack,
 }
 
+/// Waits below the threshold of one thread for one lock, added up. They are in no other sum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShortWaits {
+    /// Who waited.
+    pub thread: ThreadIndex,
+    /// For what.
+    pub lock: LockIndex,
+    /// Switch-out of the first.
+    pub start: Monotonic,
+    /// Switch-in of the last.
+    pub end: Monotonic,
+    /// How many; at least one.
+    pub waits: u64,
+    /// Switch-out to waking, of all.
+    pub blocked: Ns,
+    /// Waking to switch-in, of all.
+    pub runq: Ns,
+    /// The longest.
+    pub max: Ns,
+    /// Who ended the last one by a futex wake.
+    pub waker: Option<ThreadIndex>,
+    /// Where the last one was. Of the others the place is not known.
+    pub waiter_stack: SideStack,
+    /// Where the waker of the last one was when it let go.
+    pub waker_stack: SideStack,
+}
+
 /// Waits below the threshold for one lock: a part of [`Totals::below`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -533,10 +562,14 @@ pub struct Totals {
     pub drops: BTreeMap<String, u64>,
     /// Counters that are no loss (`Stat` names).
     pub stats: BTreeMap<String, u64>,
-    /// Waits below the threshold, by [`Shape`] number.
+    /// Waits in [`ShortWaits`] records in the trace so far.
+    pub short_waits: u64,
+    /// Other waits below the threshold, by [`Shape`] number.
     pub below: BTreeMap<u32, ShapeSums>,
     /// The part of them of which the lock is known, where its shape says too little.
     pub below_locks: Vec<BelowSums>,
+    /// Waits beyond `--max-events-per-sec`, by [`Shape`] number: they have no record.
+    pub limited: BTreeMap<u32, ShapeSums>,
     /// Waits whose record was lost, by [`Shape`] number.
     pub lost: BTreeMap<u32, ShapeSums>,
     /// Yields by lock, but for those with a record of their own.

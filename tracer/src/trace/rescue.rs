@@ -35,6 +35,10 @@ impl TraceWriter<File> {
             self.cut_back()?;
             self.yields.clear();
         }
+        if self.cut_short_waits().is_err() {
+            self.cut_back()?;
+            self.short_waits.clear();
+        }
         self.close(end).or_else(|error| self.cut_back().and(Err(error)))
     }
 

@@ -14,7 +14,7 @@ use super::format::{
 use super::processes::{LockProcess, ProcessRecord};
 use super::records::{
     End, FrameRecord, HeldRecord, LockRecord, Meta, StackRecord, ThreadRecord, Totals, Wait,
-    YieldRun,
+    ShortWaits, YieldRun,
 };
 use super::waits::WaitBlock;
 use crate::units::ThreadIndex;
@@ -78,6 +78,7 @@ pub struct TraceWriter<W> {
     pub(super) stacks: Vec<StackRecord>,
     pub(super) waits: Vec<Wait>,
     pub(super) yields: Vec<YieldRun>,
+    pub(super) short_waits: Vec<ShortWaits>,
 }
 
 impl<W: Write> TraceWriter<W> {
@@ -98,6 +99,7 @@ impl<W: Write> TraceWriter<W> {
             stacks: Vec::new(),
             waits: Vec::new(),
             yields: Vec::new(),
+            short_waits: Vec::new(),
         };
         writer.put(&file_header())?;
         Ok(writer)
@@ -190,6 +192,15 @@ impl<W: Write> TraceWriter<W> {
     pub fn yields(&mut self, run: YieldRun) -> Result<(), WriteError> {
         self.yields.push(run);
         if self.yields.len() >= MAX_ITEMS { self.cut() } else { Ok(()) }
+    }
+
+    /// Adds waits below the threshold. Their lock and their stacks must have been added.
+    ///
+    /// # Errors
+    /// [`WriteError`], if a chunk had become full.
+    pub fn short_waits(&mut self, waits: ShortWaits) -> Result<(), WriteError> {
+        self.short_waits.push(waits);
+        if self.short_waits.len() >= MAX_ITEMS { self.cut() } else { Ok(()) }
     }
 
     /// Writes locks that threads seem to have at the end, after everything buffered before them.
@@ -286,6 +297,7 @@ impl<W: Write> TraceWriter<W> {
         self.cut_frames()?;
         self.cut_stacks()?;
         self.cut_yields()?;
+        self.cut_short_waits()?;
         if self.waits.is_empty() {
             return Ok(());
         }
@@ -306,6 +318,17 @@ impl<W: Write> TraceWriter<W> {
         });
         if written.is_err() {
             self.yields = yields;
+        }
+        written
+    }
+
+    /// Writes the sums of short waits; their locks, threads and stacks must have been written.
+    pub(super) fn cut_short_waits(&mut self) -> Result<(), WriteError> {
+        let all = std::mem::take(&mut self.short_waits);
+        let kind = ChunkKind::ShortWaits;
+        let written = self.chunk_split(kind, &all, |part| postcard_bytes(kind, part));
+        if written.is_err() {
+            self.short_waits = all;
         }
         written
     }

@@ -5,7 +5,7 @@ mod stacks;
 use tracer::trace::TraceWriter;
 use tracer::trace::records::{
     Class, End, FrameRecord, HeldRecord, Kind, LockRecord, Meta, Options, ProgramState, ShapeSums,
-    SideStack, SpinSums, StackRecord, Target, ThreadRecord, Totals, Wait, YieldRun,
+    ShortWaits, SideStack, SpinSums, StackRecord, Target, ThreadRecord, Totals, Wait, YieldRun,
 };
 use tracer::units::{
     Address, LockIndex, Monotonic, Ns, Pid, ProcessIndex, StackIndex, ThreadIndex, Tid,
@@ -29,6 +29,8 @@ pub(crate) struct Content {
     pub(crate) waits: Vec<Wait>,
     /// Long runs of yields.
     pub(crate) yields: Vec<YieldRun>,
+    /// Waits below the threshold.
+    pub(crate) short: Vec<ShortWaits>,
     /// Locks that threads seem to have at the end.
     pub(crate) held: Vec<HeldRecord>,
     /// Counters.
@@ -53,9 +55,13 @@ impl Content {
             writer.stack(stack.clone()).unwrap();
         }
         let mut yields = self.yields.chunks(flush);
+        let mut short = self.short.chunks(flush);
         for waits in self.waits.chunks(flush) {
             for run in yields.next().unwrap_or_default() {
                 writer.yields(*run).unwrap();
+            }
+            for waits in short.next().unwrap_or_default() {
+                writer.short_waits(*waits).unwrap();
             }
             for wait in waits {
                 writer.wait(*wait).unwrap();
@@ -64,6 +70,9 @@ impl Content {
         }
         for run in yields.flatten() {
             writer.yields(*run).unwrap();
+        }
+        for waits in short.flatten() {
+            writer.short_waits(*waits).unwrap();
         }
         writer.held(&self.held).unwrap();
         writer.totals(&self.totals).unwrap();
@@ -223,6 +232,7 @@ pub(crate) fn sample() -> Content {
             cpus: 2,
             options: Options {
                 min_wait: Ns(10_000),
+                max_events_per_sec: Some(250_000),
                 hooks: "sched".to_owned(),
                 sample_hz: None,
                 uprobes: vec![],
@@ -268,6 +278,8 @@ pub(crate) fn sample() -> Content {
             .into(),
             below_locks: vec![],
             yield_runs: 0,
+            short_waits: 0,
+            limited: [].into(),
             lost: [(Shape::Object as u32, sums(3, 90_000, 10_000, 50_000))].into(),
             spins: vec![
                 SpinSums {
@@ -292,6 +304,7 @@ pub(crate) fn sample() -> Content {
         },
         waits,
         yields: vec![],
+        short: vec![],
         held: vec![],
         end: End { at: Monotonic(START + 10_000_000_000), reason: "duration".to_owned() },
     }

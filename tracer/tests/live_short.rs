@@ -1,0 +1,106 @@
+//! Ring 4: waits that get no record of their own still have a lock, a thread and a place.
+
+#[expect(dead_code, reason = "each test binary uses its own part")]
+#[path = "support/live.rs"]
+mod live;
+
+use live::{Workload, number};
+use serde_json::Value;
+
+/// Two threads on one CPU that hand over a token: each operation waits for a few microseconds, for a
+/// lock and for the GIL.
+const TOKEN: &str = "\
+import json, os, threading
+os.sched_setaffinity(0, {0})
+locks = threading.Lock(), threading.Lock()
+locks[1].acquire()
+def hand_over(me):
+    mine, theirs = locks[me], locks[1 - me]
+    while True:
+        mine.acquire()
+        theirs.release()
+threads = [threading.Thread(target=hand_over, args=(n,), daemon=True) for n in range(2)]
+for thread in threads: thread.start()
+print(json.dumps({'locks': [hex(id(lock)) for lock in locks]}), flush=True)
+threads[0].join()
+";
+
+fn recorded(load: &Workload, options: &[&str]) -> Value {
+    let folder = tempfile::tempdir().expect("a folder");
+    let trace = folder.path().join("t.lockwatt");
+    live::record(load.pid(), "2s", &trace, options);
+    live::report(&trace)
+}
+
+fn waits(of: &Value) -> u64 {
+    number(&of["waits"])
+}
+
+fn list(report: &Value, key: &str) -> Vec<Value> {
+    report[key].as_array().expect("a list").clone()
+}
+
+fn assert_all_waits_are_somewhere(report: &Value) {
+    let c = &report["completeness"];
+    let parts = ["events", "below_min_wait", "rate_limited", "lost_waits"];
+    assert_eq!(parts.map(|part| number(&c[part])).iter().sum::<u64>(), waits(c));
+    // Of one sleep each, but for some that went on after a timeout; and what each of the three threads
+    // was in at the beginning began unseen.
+    let switches = number(&c["futex_switches"]) + 3;
+    assert!(waits(c) <= switches && waits(c) * 10 > switches * 9, "{} of {switches}", waits(c));
+    assert_eq!(number(&c["lost_waits"]), 0);
+}
+
+#[test]
+fn short_waits_are_told_by_lock_thread_and_place() {
+    let _alone = live::alone();
+    let load = Workload::inline("3.11", TOKEN);
+    let report = recorded(&load, &[]);
+    assert_all_waits_are_somewhere(&report);
+    let c = &report["completeness"];
+    let (below, placed) = (number(&c["below_min_wait"]), number(&c["below_by_lock"]));
+    assert!(below > 10_000, "{below} short waits");
+    assert!(placed <= below && placed * 10 > below * 9, "{placed} of {below} have a lock");
+
+    let locks = list(&report, "locks");
+    let mut found = 0;
+    for lock in load.first()["locks"].as_array().expect("two locks") {
+        let Some(lock) = locks.iter().find(|one| one["address"] == *lock) else { continue };
+        found += 1;
+        assert_eq!(lock["kind"], "lock");
+        assert!(number(&lock["short_waits"]) * 2 > waits(lock), "most of them are short");
+        assert_eq!(lock["p50_is_bound"], true);
+        for side in ["waiters", "holders"] {
+            let sites = lock[side].as_array().expect("sites");
+            assert_eq!(sites.iter().map(waits).sum::<u64>(), waits(lock), "{side}");
+            let here = sites.iter().filter(|site| site["function"] == "hand_over");
+            assert!(here.map(waits).sum::<u64>() * 10 > waits(lock) * 9, "{side}: {sites:?}");
+        }
+    }
+    assert_eq!(found, 2, "both locks are named");
+    let by_lock: u64 = locks.iter().map(waits).sum();
+    assert_eq!(by_lock, waits(c) - (below - placed));
+    let pairs: u64 = list(&report, "pairs").iter().map(waits).sum();
+    assert!(pairs * 10 > by_lock * 9, "{pairs} of {by_lock} have a waker");
+}
+
+#[test]
+fn waits_beyond_the_limit_are_counted() {
+    let _alone = live::alone();
+    let load = Workload::inline("3.11", TOKEN);
+    for limit in [300, 5_000] {
+        let words = limit.to_string();
+        let options = ["--min-wait", "0", "--max-events-per-sec", &words];
+        let report = recorded(&load, &options);
+        assert_all_waits_are_somewhere(&report);
+        let c = &report["completeness"];
+        let (events, limited) = (number(&c["events"]), number(&c["rate_limited"]));
+        assert_eq!(report["recording"]["max_events_per_sec"], limit);
+        // A window more at each end, and what CPUs count at the same moment.
+        let windows = number(&report["recording"]["duration_ns"]) / 1_000_000_000 + 2;
+        assert!(events > 0 && events < limit * windows * 11 / 10, "{events} of {limit} a second");
+        assert!(limited > 10_000, "{limited} beyond {limit} a second");
+        let totals = number(&report["totals"]["by_kind"]["gil"]["waits"]);
+        assert!(totals > limited / 4, "they are in the totals: {totals}");
+    }
+}
