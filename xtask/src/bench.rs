@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what looking costs the program looked at, and benchmarks of parts.
 
 mod load;
+mod others;
 mod overhead;
 mod table;
 mod tools;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::others::Clock;
 use crate::{process, workspace};
 
 /// Bytes of the file (`SLOTS` × `LINE` in `scripts/bench/loads.py`).
@@ -18,7 +19,7 @@ const BYTES: usize = 512 * 64;
 pub(super) struct Load {
     pub(super) name: &'static str,
     pub(super) python: &'static str,
-    threads: u32,
+    pub(super) threads: u32,
     /// `taskset -c`; none: all CPUs.
     cpus: Option<&'static str>,
 }
@@ -53,11 +54,26 @@ pub(super) const ALL: &[Load] = &[
     load("uncontended", "3.14t", 1, None),
 ];
 
+/// A stretch beside more work of others than this, in CPUs, is measured anew, …
+const OTHERS: f64 = 0.06;
+/// … up to so many times.
+const TRIES: u32 = 40;
+const LATER: Duration = Duration::from_millis(500);
+
 /// Operations and voluntary context switches per second.
 #[derive(Clone, Copy)]
 pub(super) struct Rates {
     pub(super) operations: f64,
     pub(super) switches: f64,
+    /// CPUs that others used meanwhile.
+    pub(super) others: f64,
+}
+
+impl Rates {
+    /// Others took time that the program and its tracer could have had.
+    pub(super) fn disturbed(&self) -> bool {
+        self.others > OTHERS
+    }
 }
 
 /// A workload at work. It ends when this goes.
@@ -116,17 +132,31 @@ impl Running {
         self.child.id()
     }
 
-    /// What happens in one stretch of time.
+    /// What happens in one stretch of time; in another one if others were at work in it.
     pub(super) fn rates(&self, stretch: Duration) -> Result<Rates> {
+        let mut rates = self.rates_once(stretch)?;
+        for _ in 0..TRIES {
+            if !rates.disturbed() {
+                break;
+            }
+            std::thread::sleep(LATER);
+            rates = self.rates_once(stretch)?;
+        }
+        Ok(rates)
+    }
+
+    fn rates_once(&self, stretch: Duration) -> Result<Rates> {
+        let clock = Clock::read()?;
         let (begin, before) = (Instant::now(), (self.operations()?, self.switches()?));
         std::thread::sleep(stretch);
         let (after, switches) = (self.operations()?, self.switches()?);
         let seconds = begin.elapsed().as_secs_f64();
+        let others = Clock::read()?.others_since(clock, seconds);
         #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
         let rate = |before: u64, after: u64| after.saturating_sub(before) as f64 / seconds;
         let operations = rate(before.0, after);
         ensure!(operations > 0.0, "the workload stands still");
-        Ok(Rates { operations, switches: rate(before.1, switches) })
+        Ok(Rates { operations, switches: rate(before.1, switches), others })
     }
 
     fn operations(&self) -> Result<u64> {

@@ -15,7 +15,7 @@ use super::tools::{self, Target};
 use crate::{interpreters, process, workspace};
 
 /// After a tracer has gone.
-const SETTLE: Duration = Duration::from_millis(300);
+const SETTLE: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
 #[group(id = "overhead")]
@@ -106,6 +106,7 @@ impl Bench<'_> {
             python: self.python,
             version: self.load.python,
             folder: &folder,
+            threads: self.load.threads,
         };
         let mut rows: Vec<_> = self.tools.iter().map(|tool| Row::new(tool.name)).collect();
         let mut quiet = Row::new("no tracer, against no tracer");
@@ -150,6 +151,10 @@ impl Bench<'_> {
         rows.insert(0, quiet);
         let mut operations: Vec<_> = levels.iter().map(|rates| rates.operations).collect();
         let mut switches: Vec<_> = levels.iter().map(|rates| rates.switches).collect();
+        let disturbed = match levels.iter().filter(|rates| rates.disturbed()).count() {
+            0 => String::new(),
+            n => format!("; **others were at work in {n} of {} untraced stretches**", levels.len()),
+        };
         let head = format!(
             "{}; untraced {} operations/s and {} voluntary switches/s; {} rounds of {} ms stretches",
             self.load.place(),
@@ -157,7 +162,7 @@ impl Bench<'_> {
             table::thousands(table::median(&mut switches)),
             self.rounds,
             self.stretch,
-        );
+        ) + &disturbed;
         Ok(table::section(&self.load.title(), &head, &rows))
     }
 }
@@ -167,5 +172,6 @@ fn middle(before: Rates, after: Rates) -> Rates {
     Rates {
         operations: (before.operations * after.operations).sqrt(),
         switches: (before.switches * after.switches).sqrt(),
+        others: before.others.max(after.others),
     }
 }

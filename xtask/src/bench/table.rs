@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn the_middle_and_the_spread_are_of_the_ratios() {
-        let rates = |operations| Rates { operations, switches: 100.0 };
+        let rates = |operations| Rates { operations, switches: 100.0, others: 0.0 };
         let mut row = Row::new("x");
         for traced in [50.0, 80.0, 90.0] {
             row.add(rates(traced), rates(100.0));

@@ -25,6 +25,8 @@ pub(super) struct Target<'a> {
     pub(super) version: &'a str,
     /// A folder for its output.
     pub(super) folder: &'a Path,
+    /// Its threads: on a busy machine a tracer gets its share of the CPUs.
+    pub(super) threads: u32,
 }
 
 const fn tool(
@@ -36,6 +38,8 @@ const fn tool(
     Tool { name, warm_up: Duration::from_millis(milliseconds), install, command }
 }
 
+/// For a tracer to attach, and to end.
+const PATIENCE: Duration = Duration::from_secs(30);
 const BUILD: &str = "cargo build --release";
 const BPFTRACE: &str = "apt-get install bpftrace";
 const PERF: &str = "apt-get install linux-perf";
@@ -128,10 +132,28 @@ impl Tool {
         let said = target.folder.join("said");
         let out = std::fs::File::create(&said)?;
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
+        // An attached lockwatt begins its file.
+        let trace = self.name.starts_with("lockwatt").then(|| target.folder.join("t.lockwatt"));
+        if let Some(trace) = &trace {
+            let _ = std::fs::remove_file(trace);
+        }
         let child = command.spawn().with_context(|| format!("starting {}", self.name))?;
         let mut running = Running { child, said };
-        std::thread::sleep(self.warm_up);
-        running.check()?;
+        let (begin, busy) = (Instant::now(), self.warm_up * (1 + target.threads / 4));
+        loop {
+            std::thread::sleep(Duration::from_millis(100));
+            running.check()?;
+            let attached = match &trace {
+                Some(trace) => std::fs::metadata(trace).is_ok_and(|file| file.len() > 16),
+                None => begin.elapsed() >= busy,
+            };
+            if attached {
+                break;
+            }
+            anyhow::ensure!(begin.elapsed() < PATIENCE, "{} did not attach", self.name);
+        }
+        // What the attach itself left to do.
+        std::thread::sleep(Duration::from_millis(500));
         Ok(running)
     }
 }
@@ -158,7 +180,6 @@ impl Running {
     }
 
     fn interrupt(&mut self) {
-        const PATIENCE: Duration = Duration::from_secs(30);
         let pid = self.child.id().to_string();
         let begin = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) {
