@@ -242,24 +242,26 @@ fn futex_wait<const REGISTERS: bool>(
     prev: Task,
     syscall: &SyscallState,
 ) -> Option<(WaitArguments, u64)> {
-    let traced =
-        (syscall_hooks() != 0 && syscall.active != 0 && identify::is_wait(syscall.op)).then_some(
-            WaitArguments { uaddr: syscall.uaddr, op: syscall.op, val: syscall.val, timed: false },
-        );
+    let SyscallState { uaddr, op, val, .. } = *syscall;
+    let traced = syscall_hooks() != 0 && syscall.active != 0 && identify::is_wait(op);
     if !REGISTERS {
-        return traced.map(|wait| (wait, syscall.sp));
+        let wait = WaitArguments { uaddr, op, val, timed: false };
+        return traced.then_some((wait, syscall.sp));
     }
     let registers = Registers::of(prev.0);
-    let saved = identify::wait_of(registers);
-    if syscall_hooks() != 0 {
-        let agree = match (&saved, &traced) {
-            (Some(a), Some(b)) => a.uaddr == b.uaddr && a.op == b.op && a.val == b.val,
-            (None, None) => true,
-            _ => false,
-        };
-        count(if agree { Stat::ArgumentsMatch } else { Stat::ArgumentsMismatch }, 1);
+    if syscall_hooks() == 0 {
+        return identify::wait_of(registers).map(|wait| (wait, registers.sp()));
     }
-    saved.map(|wait| (wait, registers.sp()))
+    // No `Option` that lives on: the fields of a `None` are copied from registers that nothing was
+    // written to, which the verifier refuses.
+    let (waits, saved) = match identify::wait_of(registers) {
+        Some(wait) => (true, wait),
+        None => (false, WaitArguments { uaddr: 0, op: 0, val: 0, timed: false }),
+    };
+    let same = saved.uaddr == uaddr && saved.op == op && saved.val == val;
+    let agree = if waits { traced && same } else { !traced };
+    count(if agree { Stat::ArgumentsMatch } else { Stat::ArgumentsMismatch }, 1);
+    waits.then_some((saved, registers.sp()))
 }
 
 #[inline(always)]

@@ -53,7 +53,7 @@ impl Row {
         let size = |name| fs::metadata(folder.join(name)).map_or(0, |file| file.len());
         if self.name.starts_with("lockwatt") {
             self.bytes = size("t.lockwatt");
-            for line in said.lines().filter(|line| line.contains("waits with a record")) {
+            for line in said.lines().filter(|line| line.contains("with a record")) {
                 if line.starts_with("Complete") {
                     self.complete += 1;
                 } else {
