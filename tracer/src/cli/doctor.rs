@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 
 use crate::cpython::{Detected, detect};
+use crate::energy::{SourceError, survey};
 use crate::fault::Fault;
 use crate::kernel::{self, Privileges, btf};
 use crate::probe::{
@@ -39,7 +40,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         Ok(_) => writeln!(out, "BTF          {}", btf::VMLINUX)?,
         Err(error) => writeln!(out, "BTF          MISSING: {error}")?,
     }
-    writeln!(out, "energy       not measured in this version")?;
+    energy(&mut out)?;
     let privileges = Privileges::read()?;
     let missing = privileges.missing();
     if missing.is_empty() {
@@ -55,6 +56,31 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let process_verdict = args.pid.map_or(Ok(()), |pid| process(&mut out, Pid(pid)));
     out.flush()?;
     kernel_verdict.and(process_verdict)
+}
+
+/// Every energy counter, and whether it counts.
+fn energy(out: &mut impl Write) -> Result<()> {
+    let mut title = "energy";
+    let mut live = None;
+    for (name, found) in survey() {
+        let words = match found {
+            Ok(what) if live.is_none() => {
+                live = Some(name);
+                format!("ok   {}", escape::whole(&what))
+            }
+            Ok(what) => format!("ok   {} (not needed here)", escape::whole(&what)),
+            Err(why @ SourceError::Dead { .. }) => {
+                format!("DOES NOT COUNT  {}", escape::whole(&why.to_string()))
+            }
+            Err(why) => format!("none {}", escape::whole(&why.to_string())),
+        };
+        writeln!(out, "{title:<12} {name:<9} {words}")?;
+        title = "";
+    }
+    if live.is_none() {
+        writeln!(out, "             no live counter: times are recorded, and no joules")?;
+    }
+    Ok(())
 }
 
 /// Loads and attaches every program, alone, against this very process.

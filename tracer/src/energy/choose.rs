@@ -12,34 +12,50 @@ use super::source::{Source, SourceError, Wanted};
 /// A source, or why there is none.
 pub type Chosen = Result<Box<dyn Source>, String>;
 
+type Open = fn() -> Result<Box<dyn Source>, SourceError>;
+
+/// The counters of a machine, in the order in which `auto` tries them: what counts the processor alone
+/// comes before what counts the machine.
+const COUNTERS: [(&str, Open); 4] = [
+    ("powercap", || Powercap::open(None).map(boxed)),
+    ("perf", || Perf::open().map(boxed)),
+    ("hwmon", || Files::hwmon(Path::new(HWMON)).map(boxed)),
+    ("battery", || Files::battery(Path::new(SUPPLIES)).map(boxed)),
+];
+
+/// Every counter of this machine, and what it is, or why it can't be used. Takes a second for each that
+/// is there.
+pub fn survey() -> impl Iterator<Item = (&'static str, Result<String, SourceError>)> {
+    COUNTERS.into_iter().map(|(name, open)| {
+        (name, counts(name, open()).map(|source| source.describe()))
+    })
+}
+
+/// A source that counts.
+fn counts(
+    name: &str,
+    source: Result<Box<dyn Source>, SourceError>,
+) -> Result<Box<dyn Source>, SourceError> {
+    let mut source = source?;
+    match probe(&mut *source) {
+        Ok(()) => Ok(source),
+        Err(reason) => Err(SourceError::Dead { name: name.to_owned(), reason }),
+    }
+}
+
 /// Finds the source. `Ok(Err(reason))`: time only, and why.
 ///
 /// # Errors
 /// A source that was asked for by name is absent, or does not count.
 pub fn choose(wanted: &Wanted, powercap_root: Option<&Path>) -> Result<Chosen, SourceError> {
     let powercap = || Powercap::open(powercap_root).map(boxed);
-    let counts = |name: &str, source: Result<Box<dyn Source>, SourceError>| {
-        let mut source = source?;
-        match probe(&mut *source) {
-            Ok(()) => Ok(source),
-            Err(reason) => Err(SourceError::Dead { name: name.to_owned(), reason }),
-        }
-    };
     let named = match wanted {
         Wanted::None => return Ok(Err("not asked for (--energy none)".to_owned())),
         // Somebody who names a tree wants that one.
         Wanted::Auto if powercap_root.is_some() => counts("powercap", powercap()),
         Wanted::Auto => {
             let mut reasons = Vec::new();
-            // What counts the processor alone comes before what counts the machine.
-            type Open = fn() -> Result<Box<dyn Source>, SourceError>;
-            let candidates: [(&str, Open); 4] = [
-                ("powercap", || Powercap::open(None).map(boxed)),
-                ("perf", || Perf::open().map(boxed)),
-                ("hwmon", || Files::hwmon(Path::new(HWMON)).map(boxed)),
-                ("battery", || Files::battery(Path::new(SUPPLIES)).map(boxed)),
-            ];
-            for (name, open) in candidates {
+            for (name, open) in COUNTERS {
                 match counts(name, open()) {
                     Ok(source) => return Ok(Ok(source)),
                     Err(SourceError::Dead { reason, .. }) => {
