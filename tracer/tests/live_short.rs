@@ -80,6 +80,12 @@ fn short_waits_are_told_by_lock_thread_and_place() {
     assert_eq!(found, 2, "both locks are named");
     let by_lock: u64 = locks.iter().map(waits).sum();
     assert_eq!(by_lock, waits(c) - (below - placed));
+    // A storm runs them all the time, so that a look of some milliseconds sees it.
+    let cost = &report["recording"]["self_cost"];
+    let [looked, run, runs] = ["bpf_sampled_ns", "bpf_sampled_run_ns", "bpf_sampled_runs"]
+        .map(|name| number(&cost[name]));
+    assert!(run > 0 && run < looked * 64, "{run} ns of {looked} ns");
+    assert!(runs > 1_000, "{runs} runs in {looked} ns");
     let pairs: u64 = list(&report, "pairs").iter().map(waits).sum();
     assert!(pairs * 10 > by_lock * 9, "{pairs} of {by_lock} have a waker");
 }

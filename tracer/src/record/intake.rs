@@ -18,6 +18,7 @@ use super::in_flight::remainder;
 use super::locks::Locks;
 use super::places::Places;
 use super::processes::Processes;
+use super::run_time::Sampled as RunTimeSampled;
 use super::shared::SharedWord;
 use super::stacks::{Memories, Stacks};
 use super::threads::{Home, Threads, comm_text};
@@ -101,6 +102,8 @@ pub(super) struct Intake {
     pub(super) under_way: Vec<(Tid, Address)>,
     /// How long and how often the programs have run, if the kernel counts that.
     pub(super) bpf_run: Option<(Ns, u64)>,
+    /// The same of moments, if it is only asked to now and then.
+    pub(super) bpf_sampled: RunTimeSampled,
 }
 
 impl Intake {
@@ -145,6 +148,7 @@ impl Intake {
             gone: Vec::new(),
             under_way: Vec::new(),
             bpf_run: None,
+            bpf_sampled: RunTimeSampled::default(),
         }
     }
 
@@ -478,6 +482,12 @@ impl Intake {
         if let Some((time, runs)) = self.bpf_run {
             cost("bpf_run_ns", time.0);
             cost("bpf_runs", runs);
+        }
+        let RunTimeSampled { looked, run, runs } = self.bpf_sampled;
+        if looked.0 > 0 {
+            cost("bpf_sampled_ns", looked.0);
+            cost("bpf_sampled_run_ns", run.0);
+            cost("bpf_sampled_runs", runs);
         }
         Ok(totals)
     }

@@ -20,6 +20,7 @@ use super::intake::{Intake, Taken};
 use super::kernel_log::KernelLog;
 use super::lookout::Lookout;
 use super::processes::Processes;
+use super::run_time::{RunTime, counted_anyway};
 use super::spin_code::spin_code_writer;
 use super::status::StatusLine;
 use crate::cpython::{Detected, Namer, detect, interpreters, verify};
@@ -84,7 +85,10 @@ pub struct Session {
     totals_bytes: u64,
     waits_at_totals: u64,
     /// The kernel counts the programs' time as long as this is open.
-    _statistics: Option<OwnedFd>,
+    statistics: Option<OwnedFd>,
+    /// It counts it all the time, or is asked to now and then.
+    run_time_counted: bool,
+    run_time: RunTime,
     /// Processes with a look-out for an interpreter.
     searching: Vec<usize>,
     /// A command that we started has ended, and others that it forked have not.
@@ -163,7 +167,9 @@ impl Session {
             totals_at: None,
             totals_bytes: 0,
             waits_at_totals: 0,
-            _statistics: None,
+            statistics: None,
+            run_time_counted: false,
+            run_time: RunTime::new(true),
             searching,
             command_ended: false,
             energy: None,
@@ -176,7 +182,7 @@ impl Session {
     /// The kernel's: it is older than 5.8, or refuses.
     pub fn count_run_time(&mut self) -> Result<()> {
         let open = aya::sys::enable_stats(aya::sys::Stats::RunTime);
-        self._statistics = Some(open.context("the kernel does not count its programs' time")?);
+        self.statistics = Some(open.context("the kernel does not count its programs' time")?);
         Ok(())
     }
 
@@ -277,7 +283,10 @@ impl Session {
         let mut interrupts = 0;
         let mut first_ended = false;
         ready()?;
+        self.run_time_counted = self.statistics.is_some() || counted_anyway();
+        self.run_time = RunTime::new(self.run_time_counted);
         let reason = loop {
+            let run_time_at = self.run_time.next;
             let look_at = self.next_look();
             let looking = look_at.is_some();
             let look_at = look_at.unwrap_or(begun + far);
@@ -308,6 +317,9 @@ impl Session {
                     self.refresh_spin_codes();
                 }
                 () = sleep_until(look_at), if looking => self.look_where_due()?,
+                () = sleep_until(run_time_at.unwrap_or(begun + far)), if run_time_at.is_some() => {
+                    self.run_time.turn(self.loaded.as_ref());
+                }
                 _ = flush.tick() => self.flush()?,
             }
             if first_ended && self.is_over() {
@@ -413,9 +425,10 @@ impl Session {
 
     /// Asks the kernel how long the programs have run, if it counts that.
     fn look_at_programs(&mut self) {
-        if let Some(loaded) = &self.loaded {
+        if let Some(loaded) = self.loaded.as_ref().filter(|_| self.run_time_counted) {
             self.intake.bpf_run = loaded.run_times();
         }
+        self.intake.bpf_sampled = self.run_time.sampled;
     }
 
     fn forget_interpreter(&mut self, place: usize) -> Result<()> {
@@ -634,6 +647,7 @@ impl Session {
             let traced = self.intake.processes.get(place);
             alive.extend(traced.into_iter().flat_map(|t| tids(t.pid).unwrap_or_default()));
         }
+        self.run_time.finish(self.loaded.as_ref());
         self.look_at_programs();
         if let Some(energy) = &mut self.energy {
             energy.stop();

@@ -124,7 +124,12 @@ fn graph(summary: &Summary) -> Option<String> {
 }
 
 /// What the recording itself took.
-#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "three digits are shown; a rate is at least 0"
+)]
 fn self_cost(summary: &Summary) -> Option<String> {
     let number = |name: &str| summary.self_cost.get(name).copied();
     let cpu = Ns(number("recorder_cpu_ns")?);
@@ -133,7 +138,8 @@ fn self_cost(summary: &Summary) -> Option<String> {
     if let Some(bytes) = number("recorder_peak_bytes") {
         line += &format!(", at most {:.0} MB of memory", bytes as f64 / 1e6);
     }
-    let events = summary.completeness.events;
+    let c = &summary.completeness;
+    let events = c.events.saturating_add(c.placed);
     if let Some(bytes) = number("bytes_written") {
         let each = bytes as f64 / events.max(1) as f64;
         line += &format!(", {:.1} MB written ({each:.1} bytes per wait)", bytes as f64 / 1e6);
@@ -142,11 +148,18 @@ fn self_cost(summary: &Summary) -> Option<String> {
     if seconds > 0.0 {
         line += &format!(", {:.0} waits/s", events as f64 / seconds);
     }
-    line += &match (number("bpf_run_ns"), number("bpf_runs")) {
-        (Some(ns), Some(runs)) => {
+    let sampled = ["bpf_sampled_ns", "bpf_sampled_run_ns", "bpf_sampled_runs"].map(number);
+    line += &match (number("bpf_run_ns"), number("bpf_runs"), sampled) {
+        (Some(ns), Some(runs), _) => {
             let time = Ns(ns);
             format!("; its kernel programs: {time} in {} runs (counted by the kernel)", count(runs))
         }
+        (_, _, [Some(looked), Some(run), Some(runs)]) => format!(
+            "; its kernel programs: {} of a CPU, {} runs/s (estimated from {} of the recording)",
+            percent(Ns(run), Ns(looked)),
+            count((runs as f64 * 1e9 / looked.max(1) as f64).round() as u64),
+            Ns(looked)
+        ),
         _ => "; its kernel programs: not counted (record --self-stats)".to_owned(),
     };
     Some(line)
