@@ -41,6 +41,8 @@ pub(super) struct Shard {
     /// What is not in the sums yet, and how many waits that is.
     block: Vec<Batch>,
     waits: usize,
+    /// So many are added up together.
+    together: usize,
     sides: SideRoom,
     queues: QueueRoom,
 }
@@ -65,9 +67,15 @@ impl Shard {
             locks: Vec::new(),
             block: Vec::new(),
             waits: 0,
+            together: BLOCK,
             sides: SideRoom::new(SHARDS),
             queues: QueueRoom::new(SHARDS),
         }
+    }
+
+    /// Adds up each batch when it comes.
+    pub(super) fn small(want: Want) -> Self {
+        Self { together: 1, ..Self::new(want) }
     }
 
     /// Adds what the next chunk says of its locks.
@@ -84,7 +92,7 @@ impl Shard {
             self.waits += batch.waits.len();
             self.block.push(batch);
         }
-        if self.waits >= BLOCK {
+        if self.waits >= self.together {
             self.add_up();
         }
     }
