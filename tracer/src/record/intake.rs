@@ -290,7 +290,8 @@ impl Intake {
     /// If the trace can't be written.
     pub(super) fn wait(&mut self, event: &WaitEvent) -> Result<(), WriteError> {
         let memory = self.memory_of(Tid(event.tid));
-        self.wait_at(event, self.stacks.side(event.waiter_stack, memory))
+        let stack = self.stacks.side(event.waiter_stack, memory);
+        self.wait_at(event, stack)
     }
 
     fn wait_at(&mut self, event: &WaitEvent, waiter_stack: SideStack) -> Result<(), WriteError> {

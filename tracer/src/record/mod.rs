@@ -15,6 +15,7 @@ mod natives;
 mod output;
 mod places;
 mod processes;
+mod recent;
 mod session;
 mod shared;
 mod spin_code;
