@@ -10,7 +10,10 @@ use tracer::trace::format::{
 };
 
 #[derive(Parser)]
-#[command(name = "cargo xtask trace-size --", about = "Says what the bytes of a trace are spent on")]
+#[command(
+    name = "cargo xtask trace-size --",
+    about = "Says what the bytes of a trace are spent on"
+)]
 struct Arguments {
     /// The trace
     file: PathBuf,

@@ -208,10 +208,7 @@ fn hostile_lengths_and_payloads_are_refused() {
         // Three waits for no lock.
         (packed(ChunkKind::Waits, &[&[0, 3][..], &[0; 19]].concat()), "columns"),
         // A wait for the first lock, handed on by nobody.
-        (
-            packed(ChunkKind::Waits, &[&[0, 1, 1, 0, 1, 1, 1, 1][..], &[0; 15]].concat()),
-            "columns",
-        ),
+        (packed(ChunkKind::Waits, &[&[0, 1, 1, 0, 1, 1, 1, 1][..], &[0; 15]].concat()), "columns"),
         (packed(ChunkKind::Yields, &[&[0, 3, 1, 7][..], &[0; 6]].concat()), "columns"),
         // One wait whose waker's stack has an index beyond 32 bits.
         (

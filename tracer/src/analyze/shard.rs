@@ -26,7 +26,7 @@ const MAX_LOCKS: usize = 1 << 20;
 
 /// Waits of a shard that are added up together, lock by lock: what belongs to a lock is fetched once
 /// for all of its waits in the block.
-const BLOCK: usize = 1 << 17;
+const BLOCK: usize = 1 << 18;
 
 /// Waits that are looked at several times in a row, and so have to stay in the nearest cache.
 const PIECE: usize = 256;

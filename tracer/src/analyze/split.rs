@@ -200,6 +200,14 @@ impl Part for Split {
                 });
             }
             Waits::ByLock(columns) => {
+                let mut lengths = [0; SHARDS];
+                for (lock, waits) in columns.runs() {
+                    // Those of any locks are no more than the waits of a chunk, or it would not fit.
+                    lengths[(lock % SHARDS as u64) as usize] += waits as usize;
+                }
+                for (batch, waits) in split.shards.iter_mut().zip(lengths) {
+                    batch.waits.reserve_exact(waits);
+                }
                 columns.for_each(|wait| {
                     first = first.min(wait.start);
                     last = last.max(wait.end);

@@ -135,9 +135,7 @@ fn load_with(
     summarize: impl FnOnce(TraceReader<Box<dyn io::Read>>) -> Result<Summary, ReadError>,
 ) -> anyhow::Result<Summary> {
     let shown = path.display();
-    let summary = TraceReader::open(path)
-        .and_then(summarize)
-        .with_context(|| shown.to_string())?;
+    let summary = TraceReader::open(path).and_then(summarize).with_context(|| shown.to_string())?;
     let file = &summary.completeness.file;
     for what in file.damage.iter().chain(&file.cut) {
         eprintln!("lockwatt: {shown}: {what}");

@@ -268,8 +268,8 @@ impl WaitColumns<'_> {
         fit && waits == u64::from(self.count)
     }
 
-    /// The index of each lock, and how many waits it has.
-    fn runs(&self) -> impl Iterator<Item = (u64, u64)> {
+    /// The index of each lock, in order, and how many waits it has.
+    pub fn runs(&self) -> impl Iterator<Item = (u64, u64)> {
         let runs = (self.runs as usize).min(MAX_ITEMS);
         let (mut deltas, mut lengths) = (vec![0; runs], vec![0; runs]);
         unpack(self.locks, runs, 0, &mut deltas);
@@ -454,7 +454,8 @@ mod tests {
 
     #[test]
     fn a_lock_handed_on_takes_no_bytes_for_who_and_where() {
-        let handed: Vec<_> = (1..100).map(|n| wait(n, 3, u64::from(n) * 100, Some(n - 1))).collect();
+        let handed: Vec<_> =
+            (1..100).map(|n| wait(n, 3, u64::from(n) * 100, Some(n - 1))).collect();
         let block = WaitBlock::new(&handed);
         assert_eq!(block.waker_stacks_handed, Planes::pack(&[0; 98]));
         assert_eq!(block.wakers, Planes::pack(&[1]), "of the first alone");
@@ -483,7 +484,10 @@ mod tests {
         assert!(!fit(&WaitBlock { locks: Planes::pack(&[3, 0]), ..right.clone() }), "a lock twice");
         let handed = Planes::pack(&[0b001]);
         assert!(!fit(&WaitBlock { handed, ..right.clone() }), "the first one handed on by nobody");
-        assert!(!fit(&WaitBlock { handed: Planes::pack(&[0b010, 1]), ..right.clone() }), "too many bits");
+        assert!(
+            !fit(&WaitBlock { handed: Planes::pack(&[0b010, 1]), ..right.clone() }),
+            "too many bits"
+        );
         assert!(!fit(&WaitBlock { ends: Planes::pack(&[1, 2, 3]), ..right }), "another's column");
     }
 }

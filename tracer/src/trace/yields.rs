@@ -26,7 +26,9 @@ pub(super) fn payload(runs: &[YieldRun]) -> Payload {
             index - std::mem::replace(&mut lock, index)
         }),
         Planes::of(&runs, |run| u64::from(run.thread.0)),
-        Planes::of(&runs, |run| zigzag(run.end.0.wrapping_sub(std::mem::replace(&mut end, run.end.0)))),
+        Planes::of(&runs, |run| {
+            zigzag(run.end.0.wrapping_sub(std::mem::replace(&mut end, run.end.0)))
+        }),
         Planes::of(&runs, length),
         Planes::of(&runs, |run| zigzag(length(run).wrapping_sub(run.yielded.0))),
         Planes::of(&runs, |run| run.yields),
