@@ -397,8 +397,12 @@ impl Waits<'_> {
         match self {
             Self::Flat(columns) => columns.for_each(|wait| waits.push(*wait)),
             Self::ByLock(columns) => {
-                columns.for_each(|wait| waits.push(*wait));
-                waits.sort_by_key(|wait| wait.end);
+                let mut by_lock = Vec::with_capacity(self.count());
+                columns.for_each(|wait| by_lock.push(*wait));
+                let mut order: Vec<_> =
+                    by_lock.iter().enumerate().map(|(n, wait)| (wait.end, n)).collect();
+                order.sort_unstable();
+                waits.extend(order.into_iter().map(|(_, n)| by_lock[n]));
             }
         }
         waits
