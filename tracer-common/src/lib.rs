@@ -19,8 +19,8 @@ pub mod uprobe;
 pub use config::{InterpreterConfig, MAX_GILS};
 pub use counter::{DropReason, LockTotals, ShapeTotals, Stat, SyscallTotals};
 pub use event::{
-    EVENT_EXEC, EVENT_NATIVE, EVENT_SHORT, EVENT_SPIN, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW,
-    EVENT_WAIT, SUBJECTS, ShortEvent, SpinEvent, WaitEvent,
+    EVENT_EXEC, EVENT_NATIVE, EVENT_SHORT, EVENT_SPIN, EVENT_STACK, EVENT_THREAD_EXIT,
+    EVENT_THREAD_NEW, EVENT_WAIT, SUBJECTS, ShortEvent, SpinEvent, WaitEvent,
 };
 pub use process::ProcessState;
 pub use sample::{LockSamples, SampleTotals, SpinCode};

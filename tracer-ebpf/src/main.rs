@@ -29,9 +29,9 @@ mod pystack;
 #[cfg(target_arch = "bpf")]
 mod quick;
 #[cfg(target_arch = "bpf")]
-mod registers;
-#[cfg(target_arch = "bpf")]
 mod rate;
+#[cfg(target_arch = "bpf")]
+mod registers;
 #[cfg(target_arch = "bpf")]
 mod short;
 #[cfg(target_arch = "bpf")]

@@ -256,8 +256,14 @@ fn doctor_says_what_works_here_and_what_a_process_is() {
     let output = lockwatt(&["doctor", "-p", &load.pid().to_string()]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0), "{text}{}", said(&output));
-    for word in ["energy       powercap", "lw_switch", "tp_btf/sched_waking", "the default", "CPython 3.14", "free-threaded"]
-    {
+    for word in [
+        "energy       powercap",
+        "lw_switch",
+        "tp_btf/sched_waking",
+        "the default",
+        "CPython 3.14",
+        "free-threaded",
+    ] {
         assert!(text.contains(word), "no {word:?} in {text}");
     }
     let output = Command::new("setpriv")

@@ -6,7 +6,12 @@ mod support;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use support::{Content, sample};
-use tracer::analyze::{Fold, OtherSide, Quantile, Side, SiteSums, Summary, Sums, Want, sites, summarize};
+use tracer::analyze::{
+    Fold, OtherSide, Quantile, Side, SiteSums, Summary, Sums, Want, sites, summarize,
+    summarize_small,
+};
+use tracer::render::answer::answer;
+use tracer::render::deadlocks::deadlocks;
 use tracer::render::folded::{self, Picture, Weight};
 use tracer::render::text::{By, View};
 use tracer::render::{flamegraph, json, text};
@@ -494,6 +499,25 @@ fn all_cpus_come_to_the_same_as_one_by_one() {
             assert!(parts == alone, "flushed after every {flush} waits");
             assert!(parts == whole, "flushed after every {flush} waits");
         }
+    }
+}
+
+#[test]
+fn in_little_memory_the_same_is_said_in_words() {
+    for mut content in [sample(), with_pauses_and_yields()] {
+        let one = content.waits.clone();
+        while content.waits.len() < 20_000 {
+            content.waits.extend(&one);
+        }
+        content.totals.events = content.waits.len() as u64;
+        let bytes = content.write(7_000);
+        let reader = || TraceReader::from_read(bytes.as_slice()).unwrap();
+        let whole = summarize(reader()).unwrap();
+        let small = summarize_small(reader(), Want { pairs: false, ..Want::default() }).unwrap();
+        assert_eq!(answer(&small), answer(&whole));
+        assert_eq!(deadlocks(&small, None), deadlocks(&whole, None));
+        assert!(small.locks == whole.locks && small.totals == whole.totals);
+        assert!(small.pairs.is_empty() && small.graph.chains.is_empty());
     }
 }
 

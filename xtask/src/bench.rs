@@ -109,3 +109,17 @@ pub(crate) fn gen_trace(arguments: &GenTrace) -> Result<()> {
     let run = ["run", "--release", "-p", "tracer", "--example", "gen_trace", "--"];
     process::show("the generator", process::cargo(run).args(&arguments.rest))
 }
+
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  cargo xtask trace-size app.lockwatt")]
+pub(crate) struct TraceSize {
+    /// The trace
+    file: std::path::PathBuf,
+}
+
+pub(crate) fn trace_size(arguments: &TraceSize) -> Result<()> {
+    setup::quietly()?;
+    let run = ["run", "--release", "-p", "tracer", "--example", "trace_size", "--"];
+    process::show("the account", process::cargo(run).arg(&arguments.file))
+}

@@ -47,6 +47,8 @@ enum Task {
     Bench(bench::Arguments),
     /// Writes a large synthetic trace
     GenTrace(bench::GenTrace),
+    /// Says what the bytes of a trace are spent on: kinds of chunks, and columns of its waits
+    TraceSize(bench::TraceSize),
 }
 
 fn main() -> ExitCode {
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => suite::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::GenTrace(arguments) => bench::gen_trace(&arguments),
+        Task::TraceSize(arguments) => bench::trace_size(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -126,18 +126,33 @@ impl Ended {
     }
 }
 
+/// As [`summarize_as`], in little memory and on this thread alone, without chains and energy: what a
+/// recorder says when it is done.
+///
+/// # Errors
+/// As there.
+pub fn summarize_small<R: Read>(reader: TraceReader<R>, want: Want) -> Result<Summary, ReadError> {
+    let mut fold = Fold::small(want);
+    let trace = reader.read_all(|visited| fold.visit(visited))?;
+    Ok(fold.finish(trace))
+}
+
 /// Waits that [`Fold`] adds up together.
 const TOGETHER: usize = 1 << 16;
+/// The same in little memory.
+const FEW_TOGETHER: usize = 1 << 12;
 
 /// Sums over the waits seen so far, on one thread: the same as [`summarize`] comes to.
 #[derive(Debug)]
 pub struct Fold {
     want: Want,
     shards: Vec<Shard>,
-    chains: ChainGraph,
+    /// None: they are not wanted, nor is energy.
+    chains: Option<ChainGraph>,
     ended: Ended,
     /// What was shown and is in no sum yet.
     shown: Split,
+    together: usize,
 }
 
 impl Default for Fold {
@@ -153,16 +168,30 @@ impl Fold {
         Self {
             want,
             shards: (0..SHARDS).map(|_| Shard::new(want)).collect(),
-            chains: ChainGraph::default(),
+            chains: Some(ChainGraph::default()),
             ended: Ended::default(),
             shown: Split::default(),
+            together: TOGETHER,
+        }
+    }
+
+    fn small(want: Want) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Shard::small(want)).collect(),
+            chains: None,
+            together: FEW_TOGETHER,
+            ..Self::new(want)
         }
     }
 
     /// Adds what a reader shows.
     pub fn visit(&mut self, visited: Visited<'_>) {
+        if self.chains.is_none() && matches!(visited, Visited::EnergySource(_) | Visited::Energy(_))
+        {
+            return;
+        }
         self.shown.add(visited);
-        if self.shown.loose.len() >= TOGETHER || !matches!(visited, Visited::Wait(_)) {
+        if self.shown.loose.len() >= self.together || !matches!(visited, Visited::Wait(_)) {
             self.add_up();
         }
     }
@@ -172,8 +201,10 @@ impl Fold {
         split.done();
         let from = self.ended.waits;
         self.ended.take(&split);
-        if self.want.graph {
-            self.chains.add_all(from, split.in_order(), self.want.unverified);
+        if self.want.graph
+            && let Some(chains) = &mut self.chains
+        {
+            chains.add_all(from, split.in_order(), self.want.unverified);
         }
         for (shard, mut batch) in self.shards.iter_mut().zip(split.shards) {
             batch.energy = self.ended.energy.any();
@@ -186,7 +217,7 @@ impl Fold {
     pub fn finish(mut self, trace: Trace) -> Summary {
         self.add_up();
         let shards = self.shards.into_iter().map(Shard::finish).collect();
-        let chains = self.chains.finish(self.ended.waits);
+        let chains = self.chains.unwrap_or_default().finish(self.ended.waits);
         Folded { want: self.want, shards, chains, ended: self.ended }.finish(trace)
     }
 }
@@ -375,9 +406,7 @@ impl Folded {
             below: waits(&below).saturating_add(file.short_waits_read),
             placed: file.short_waits_read,
             limited: waits(&limited),
-            lost_waits: waits(&lost)
-                .saturating_add(file.waits_damaged)
-                .saturating_add(short_lost),
+            lost_waits: waits(&lost).saturating_add(file.waits_damaged).saturating_add(short_lost),
             lost: losses,
             unclassified: summary.class(Class::Unclassified),
             spins_unattributed: stat("spins_unattributed"),

@@ -22,7 +22,7 @@ pub mod summary;
 pub mod sums;
 mod tally;
 
-pub use fold::{Fold, summarize, summarize_as};
+pub use fold::{Fold, summarize, summarize_as, summarize_small};
 pub use graph::Graph;
 pub use pauses::{Late, PauseSums, Pauses};
 pub use processes::{Homes, ProcessSummary};

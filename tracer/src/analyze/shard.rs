@@ -26,7 +26,7 @@ const MAX_LOCKS: usize = 1 << 20;
 
 /// Waits of a shard that are added up together, lock by lock: what belongs to a lock is fetched once
 /// for all of its waits in the block.
-const BLOCK: usize = 1 << 17;
+const BLOCK: usize = 1 << 18;
 
 /// Waits that are looked at several times in a row, and so have to stay in the nearest cache.
 const PIECE: usize = 256;
@@ -41,6 +41,8 @@ pub(super) struct Shard {
     /// What is not in the sums yet, and how many waits that is.
     block: Vec<Batch>,
     waits: usize,
+    /// So many are added up together.
+    together: usize,
     sides: SideRoom,
     queues: QueueRoom,
 }
@@ -67,9 +69,15 @@ impl Shard {
             locks: Vec::new(),
             block: Vec::new(),
             waits: 0,
+            together: BLOCK,
             sides: SideRoom::new(SHARDS),
             queues: QueueRoom::new(SHARDS),
         }
+    }
+
+    /// Adds up each batch when it comes.
+    pub(super) fn small(want: Want) -> Self {
+        Self { together: 1, ..Self::new(want) }
     }
 
     /// Adds what the next chunk says of its locks.
@@ -93,7 +101,7 @@ impl Shard {
             self.waits += batch.waits.len();
             self.block.push(batch);
         }
-        if self.waits >= BLOCK {
+        if self.waits >= self.together {
             self.add_up();
         }
     }

@@ -386,14 +386,7 @@ impl SideSums {
         let nobody = place(REST, stack);
         let waiter = if want.threads { place(thread, stack) } else { nobody };
         let coarser = place(if want.threads { thread } else { REST }, StackCode::REST);
-        self.waiting.add_many(
-            &mut room.waiting,
-            waits,
-            sums,
-            waiter,
-            || coarser,
-            || REST_PLACE,
-        );
+        self.waiting.add_many(&mut room.waiting, waits, sums, waiter, || coarser, || REST_PLACE);
         let other = match short.waker {
             Some(waker) => {
                 let (thread, stack) = (Some(waker), short.waker_stack);

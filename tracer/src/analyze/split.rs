@@ -1,11 +1,13 @@
 //! A chunk of the file, ready to be added up: the waits of each shard of locks, lock by lock. They go
 //! there while they are decoded, so that whoever adds them up reads them one after the other.
 
+use std::borrow::Cow;
+
 use super::brief::Brief;
 use super::shard::SHARDS;
 use crate::trace::energy::{EnergyInterval, EnergySource};
 use crate::trace::records::{LockRecord, ShortWaits, Wait, YieldRun};
-use crate::trace::waits::WaitColumns;
+use crate::trace::waits::Waits;
 use crate::trace::{Part, Visited};
 use crate::units::{LockIndex, Monotonic};
 
@@ -45,8 +47,11 @@ impl Batch {
 #[derive(Debug, Default)]
 pub(super) struct Split {
     pub(super) shards: [Batch; SHARDS],
+    /// How many waits.
+    len: usize,
     /// Of each wait, in the order of the file, its place: the place in a shard's waits, times
-    /// [`SHARDS`], and the shard.
+    /// [`SHARDS`], and the shard. Nothing if that is the order of their ends, for equal ends that of
+    /// their locks.
     order: Vec<u32>,
     /// Waits that came one by one, and have no place yet.
     pub(super) loose: Vec<Wait>,
@@ -77,15 +82,28 @@ pub(super) struct Sorting {
 impl Split {
     /// How many waits.
     pub(super) fn len(&self) -> usize {
-        self.order.len()
+        self.len
     }
 
     /// Its waits in the order of the file.
     pub(super) fn in_order(&self) -> impl Iterator<Item = &Brief> {
         let shards = SHARDS as u32;
-        self.order.iter().filter_map(move |&place| {
+        self.order().into_owned().into_iter().filter_map(move |place| {
             self.shards[(place % shards) as usize].waits.get((place / shards) as usize)
         })
+    }
+
+    fn order(&self) -> Cow<'_, [u32]> {
+        if self.order.len() == self.len {
+            return Cow::Borrowed(&self.order);
+        }
+        let mut waits = Vec::with_capacity(self.len);
+        for (shard, batch) in self.shards.iter().enumerate() {
+            let places = (0..).map(|place| small(place * SHARDS + shard));
+            waits.extend(batch.waits.iter().zip(places).map(|(w, at)| (w.end, w.lock(), at)));
+        }
+        waits.sort_unstable();
+        waits.into_iter().map(|(.., place)| place).collect()
     }
 
     /// One of its waits is for a lock of these.
@@ -146,6 +164,20 @@ impl Split {
         self.shards[place % SHARDS].waits[place / SHARDS] = brief;
     }
 
+    /// Adds a wait for the lock of the one before, or for the next one.
+    #[inline]
+    fn push(&mut self, wait: &Wait) {
+        let brief = Brief::from(wait);
+        if brief.unfinished() {
+            self.unfinished.push(*wait);
+        }
+        let batch = &mut self.shards[shard_of(wait.lock)];
+        if batch.locks.last().is_none_or(|(lock, _)| *lock != wait.lock) {
+            batch.locks.push((wait.lock, small(batch.waits.len())));
+        }
+        batch.waits.push(brief);
+    }
+
     fn begins(&mut self, start: Monotonic) {
         self.first = Some(self.first.map_or(start, |first| first.min(start)));
     }
@@ -154,18 +186,39 @@ impl Split {
 impl Part for Split {
     type Scratch = Sorting;
 
-    fn waits(columns: &WaitColumns<'_>, sorting: &mut Sorting) -> (Self, Monotonic) {
-        let mut split = Self::default();
-        columns.locks(&mut sorting.locks);
-        split.make_room(sorting);
-        let (mut n, mut first, mut last) = (0, Monotonic(u64::MAX), Monotonic(0));
-        columns.for_each(|wait| {
-            first = first.min(wait.start);
-            last = last.max(wait.end);
-            split.put(n, wait);
-            n += 1;
-        });
-        if n > 0 {
+    fn waits(waits: &Waits<'_>, sorting: &mut Sorting) -> (Self, Monotonic) {
+        let mut split = Self { len: waits.count(), ..Self::default() };
+        let (mut first, mut last) = (Monotonic(u64::MAX), Monotonic(0));
+        match waits {
+            Waits::Flat(columns) => {
+                columns.locks(&mut sorting.locks);
+                split.make_room(sorting);
+                let mut n = 0;
+                columns.for_each(|wait| {
+                    first = first.min(wait.start);
+                    last = last.max(wait.end);
+                    split.put(n, wait);
+                    n += 1;
+                });
+            }
+            Waits::ByLock(columns) => {
+                let mut lengths = [0; SHARDS];
+                for (lock, waits) in columns.runs() {
+                    // Those of any locks are no more than the waits of a chunk, or it would not fit.
+                    lengths[(lock % SHARDS as u64) as usize] += waits as usize;
+                }
+                for (batch, waits) in split.shards.iter_mut().zip(lengths) {
+                    batch.waits.reserve_exact(waits);
+                }
+                columns.for_each(|wait| {
+                    first = first.min(wait.start);
+                    last = last.max(wait.end);
+                    split.push(wait);
+                });
+                split.unfinished.sort_by_key(|wait| wait.end);
+            }
+        }
+        if split.len > 0 {
             split.begins(first);
         }
         (split, last)
@@ -192,6 +245,7 @@ impl Part for Split {
 
     fn done(&mut self) {
         let loose = std::mem::take(&mut self.loose);
+        self.len = loose.len();
         let locks = loose.iter().map(|wait| wait.lock.0).collect();
         self.make_room(&mut Sorting { locks, ..Sorting::default() });
         for (n, wait) in loose.iter().enumerate() {

@@ -14,8 +14,8 @@ use crate::cpython::{Detected, Namer, detect};
 use crate::fault::{self, Fault};
 use crate::kernel::{self, Privileges};
 use crate::probe::{
-    DEFAULT_MAX_EVENTS_PER_SEC, DEFAULT_RING_BYTES, DEFAULT_SAMPLE_HZ, Group, Groups, Hooks, MAX_PROCESSES, MAX_SAMPLE_HZ,
-    Settings, measure,
+    DEFAULT_MAX_EVENTS_PER_SEC, DEFAULT_RING_BYTES, DEFAULT_SAMPLE_HZ, Group, Groups, Hooks,
+    MAX_PROCESSES, MAX_SAMPLE_HZ, Settings, measure,
 };
 use crate::record::{Finished, Found, Output, Session, StopWhen, attach_all, look_at};
 use crate::render::escape;

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::ValueEnum;
 
-use crate::analyze::{Side, Summary, Want, summarize_as};
+use crate::analyze::{Side, Summary, Want, summarize_as, summarize_small};
 use crate::fault::Fault;
 use crate::render::answer::answer;
 use crate::render::deadlocks::deadlocks;
 use crate::render::energy::Carbon;
 use crate::render::text::{By, View, plural};
 use crate::render::{json, text};
-use crate::trace::TraceReader;
+use crate::trace::{ReadError, TraceReader};
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -117,7 +117,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 /// # Errors
 /// The file can't be read as a trace.
 pub(super) fn short_summary(path: &Path) -> anyhow::Result<String> {
-    let summary = load(path, Want { links: false, threads: false, ..Want::default() })?;
+    let want = Want { pairs: false, links: false, threads: false, ..Want::default() };
+    let summary = load_with(path, |reader| summarize_small(reader, want))?;
     Ok(deadlocks(&summary, None) + &answer(&summary))
 }
 
@@ -126,10 +127,15 @@ pub(super) fn short_summary(path: &Path) -> anyhow::Result<String> {
 /// # Errors
 /// The file can't be read as a trace.
 pub(super) fn load(path: &Path, want: Want) -> anyhow::Result<Summary> {
+    load_with(path, |reader| summarize_as(reader, want))
+}
+
+fn load_with(
+    path: &Path,
+    summarize: impl FnOnce(TraceReader<Box<dyn io::Read>>) -> Result<Summary, ReadError>,
+) -> anyhow::Result<Summary> {
     let shown = path.display();
-    let summary = TraceReader::open(path)
-        .and_then(|reader| summarize_as(reader, want))
-        .with_context(|| shown.to_string())?;
+    let summary = TraceReader::open(path).and_then(summarize).with_context(|| shown.to_string())?;
     let file = &summary.completeness.file;
     for what in file.damage.iter().chain(&file.cut) {
         eprintln!("lockwatt: {shown}: {what}");

@@ -26,9 +26,9 @@ const COUNTERS: [(&str, Open); 4] = [
 /// Every counter of this machine, and what it is, or why it can't be used. Takes a second for each that
 /// is there.
 pub fn survey() -> impl Iterator<Item = (&'static str, Result<String, SourceError>)> {
-    COUNTERS.into_iter().map(|(name, open)| {
-        (name, counts(name, open()).map(|source| source.describe()))
-    })
+    COUNTERS
+        .into_iter()
+        .map(|(name, open)| (name, counts(name, open()).map(|source| source.describe())))
 }
 
 /// A source that counts.

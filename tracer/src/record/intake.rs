@@ -7,9 +7,9 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tracer_common::event::{ThreadEvent, WAIT_CLIPPED_END, WAIT_CLIPPED_START, WaitEvent};
 use tracer_common::process;
 use tracer_common::{
-    EVENT_EXEC, EVENT_NATIVE, EVENT_SHORT, EVENT_SPIN, EVENT_STACK, EVENT_THREAD_EXIT, EVENT_THREAD_NEW,
-    EVENT_WAIT, InitialWait, LockSamples as LockSamplesSeen, NoStack, ShortEvent, SpinEvent, SpinKey,
-    SpinTotals, ThreadState, WalkEnd,
+    EVENT_EXEC, EVENT_NATIVE, EVENT_SHORT, EVENT_SPIN, EVENT_STACK, EVENT_THREAD_EXIT,
+    EVENT_THREAD_NEW, EVENT_WAIT, InitialWait, LockSamples as LockSamplesSeen, NoStack, ShortEvent,
+    SpinEvent, SpinKey, SpinTotals, ThreadState, WalkEnd,
 };
 use zerocopy::FromBytes;
 
@@ -307,7 +307,8 @@ impl Intake {
     /// If the trace can't be written.
     pub(super) fn wait(&mut self, event: &WaitEvent) -> Result<(), WriteError> {
         let memory = self.memory_of(Tid(event.tid));
-        self.wait_at(event, self.stacks.side(event.waiter_stack, memory))
+        let stack = self.stacks.side(event.waiter_stack, memory);
+        self.wait_at(event, stack)
     }
 
     fn wait_at(&mut self, event: &WaitEvent, waiter_stack: SideStack) -> Result<(), WriteError> {

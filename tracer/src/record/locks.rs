@@ -1,8 +1,8 @@
 //! Interning of locks: one record each, whatever way it was seen.
 
-use rustc_hash::FxHashMap;
 use tracer_common::{FutexIdentity, Shape, UseKind};
 
+use super::recent::Recent;
 use crate::cpython::{LockName, LockType, Namer, Seen, Told};
 use crate::trace::records::{Class, Kind, LockRecord};
 use crate::units::{Address, LockIndex};
@@ -62,22 +62,36 @@ impl Sight {
     }
 }
 
-/// The first-level cache is dropped when it has grown to this: short-lived waiter locks of a long
-/// recording have many addresses.
-const MAX_CACHED: usize = 1 << 20;
+/// So many locks are remembered at least, in each of the ways below: short-lived waiter locks of a
+/// long recording have many addresses. One that nobody has waited for while so many others were, is
+/// another lock when it comes back.
+const REMEMBERED: usize = 1 << 16;
 
 /// Locks by what was seen of them, and by what they turned out to be.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Locks {
-    by_sight: FxHashMap<Sight, LockIndex>,
-    by_name: FxHashMap<(u32, Kind, Class, Address, String), LockIndex>,
+    by_sight: Recent<Sight, LockIndex>,
+    by_name: Recent<(u32, Kind, Class, Address, String), LockIndex>,
     /// What a lock was for when that was last told, by memory, shape and address.
-    told: FxHashMap<(u32, u32, u64), LockIndex>,
+    told: Recent<(u32, u32, u64), LockIndex>,
     /// The latest lock at each address.
-    by_address: FxHashMap<(u32, Address), LockIndex>,
+    by_address: Recent<(u32, Address), LockIndex>,
     classes: Vec<Class>,
     /// Waits without frames that were taken to be for the same as earlier ones for their lock.
     pub(super) inherited: u64,
+}
+
+impl Default for Locks {
+    fn default() -> Self {
+        Self {
+            by_sight: Recent::new(REMEMBERED),
+            by_name: Recent::new(REMEMBERED),
+            told: Recent::new(REMEMBERED),
+            by_address: Recent::new(REMEMBERED),
+            classes: Vec::new(),
+            inherited: 0,
+        }
+    }
 }
 
 impl Locks {
@@ -98,7 +112,7 @@ impl Locks {
         };
         let place = address.map(|address| (memory, id.shape, address));
         if wait.told == Told::Nothing
-            && let Some(&index) = place.and_then(|place| self.told.get(&place))
+            && let Some(index) = place.and_then(|place| self.told.get(&place))
         {
             self.inherited += 1;
             return (index, None);
@@ -111,9 +125,6 @@ impl Locks {
             && !own_state
             && let Some(place) = place
         {
-            if self.told.len() >= MAX_CACHED {
-                self.told.clear();
-            }
             self.told.insert(place, index);
         }
         (index, record)
@@ -141,7 +152,7 @@ impl Locks {
 
     /// What the lock at an address is for, as was told last, in a recording of one process.
     pub(super) fn told_at(&self, shape: u32, address: Address) -> Option<LockIndex> {
-        self.told.get(&(0, shape, address.0)).copied()
+        self.told.peek(&(0, shape, address.0))
     }
 
     /// A lock that says by itself what it is, in a recording of one process.
@@ -156,12 +167,12 @@ impl Locks {
 
     /// The latest lock that was seen at an address, in a recording of one process.
     pub(super) fn known_at(&self, address: u64) -> Option<LockIndex> {
-        self.by_address.get(&(0, Address(address))).copied()
+        self.by_address.peek(&(0, Address(address)))
     }
 
     /// The latest lock that was seen at an address of a memory.
     pub(super) fn known_in(&self, memory: u32, address: Address) -> Option<LockIndex> {
-        self.by_address.get(&(memory, address)).copied()
+        self.by_address.peek(&(memory, address))
     }
 
     /// A lock that was used, of which only address and kind are known: what waits for it, if there
@@ -223,10 +234,10 @@ impl Locks {
 
     /// Forgets what addresses meant in memories that are gone.
     pub(super) fn forget_memories(&mut self, gone: impl Fn(u32) -> bool) {
-        self.by_sight.retain(|sight, _| !gone(sight.memory));
-        self.by_name.retain(|key, _| !gone(key.0));
-        self.told.retain(|key, _| !gone(key.0));
-        self.by_address.retain(|key, _| !gone(key.0));
+        self.by_sight.retain(|sight| !gone(sight.memory));
+        self.by_name.retain(|key| !gone(key.0));
+        self.told.retain(|key| !gone(key.0));
+        self.by_address.retain(|key| !gone(key.0));
     }
 
     fn intern(
@@ -235,23 +246,17 @@ impl Locks {
         name: impl FnOnce(&mut Namer) -> LockName,
         namer: &mut Namer,
     ) -> (LockIndex, Option<LockRecord>) {
-        if let Some(&index) = self.by_sight.get(&sight) {
+        if let Some(index) = self.by_sight.get(&sight) {
             return (index, None);
-        }
-        if self.by_sight.len() >= MAX_CACHED {
-            self.by_sight.clear();
         }
         let LockName { kind, class, address, lock, name } = name(namer);
         let memory = sight.memory;
         let key = (memory, kind, class, lock, name);
-        if let Some(&index) = self.by_name.get(&key) {
+        if let Some(index) = self.by_name.get(&key) {
             self.by_sight.insert(sight, index);
             return (index, None);
         }
         let index = LockIndex(u32::try_from(self.classes.len()).unwrap_or(u32::MAX));
-        if self.by_address.len() >= MAX_CACHED {
-            self.by_address.clear();
-        }
         self.by_address.insert((memory, key.3), index);
         self.classes.push(class);
         self.by_sight.insert(sight, index);

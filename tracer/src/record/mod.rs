@@ -15,6 +15,7 @@ mod natives;
 mod output;
 mod places;
 mod processes;
+mod recent;
 mod run_time;
 mod session;
 mod shared;

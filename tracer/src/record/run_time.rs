@@ -69,11 +69,12 @@ impl RunTime {
             return;
         }
         // Refused, nothing is known of it.
-        self.under_way = aya::sys::enable_stats(aya::sys::Stats::RunTime).ok().map(|statistics| Look {
-            begun: Instant::now(),
-            before: loaded.run_times().unwrap_or_default(),
-            _statistics: statistics,
-        });
+        self.under_way =
+            aya::sys::enable_stats(aya::sys::Stats::RunTime).ok().map(|statistics| Look {
+                begun: Instant::now(),
+                before: loaded.run_times().unwrap_or_default(),
+                _statistics: statistics,
+            });
         self.next = self.under_way.is_some().then(|| now + LOOK);
     }
 

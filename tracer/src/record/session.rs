@@ -39,7 +39,7 @@ const DRAIN_EVERY: Duration = Duration::from_millis(100);
 /// Counters and everything buffered go to the file this often: what `kill -9` can cost.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// Counters are written at each flush if so many times their length has been written since, …
-const TOTALS_SHARE: u64 = 16;
+const TOTALS_SHARE: u64 = 64;
 /// … and this often anyway.
 const TOTALS_AT_LEAST_EVERY: Duration = Duration::from_secs(10);
 
@@ -388,9 +388,7 @@ impl Session {
         let totals = self.intake.totals(&self.maps, monotonic_now())?;
         self.write_processes()?;
         self.write_energy()?;
-        let threads = self.intake.threads.take_changed();
-        self.intake.writer.threads(&threads)?;
-        self.write_totals(&totals)?;
+        self.write_counters(&totals)?;
         self.intake.writer.flush()?;
         if let Some(log) = &mut self.kernel_log {
             log.drain();
@@ -405,9 +403,12 @@ impl Session {
         Ok(())
     }
 
-    /// Writes the counters, unless they would be most of the file: those of many locks are long, and
-    /// the last ones alone count. A killed recording lacks the counters of its last seconds.
-    fn write_totals(&mut self, totals: &Totals) -> Result<()> {
+    /// Writes new threads, and the counters, unless they would be most of the file: those of many locks
+    /// or threads are long, and the last ones alone count. A killed recording lacks the counters of its
+    /// last seconds.
+    fn write_counters(&mut self, totals: &Totals) -> Result<()> {
+        let threads = self.intake.threads.take_changed();
+        self.intake.writer.threads(&threads)?;
         let (before, waits) = (self.intake.writer.bytes_written(), self.waits_at_totals);
         let few = before - waits < self.totals_bytes * TOTALS_SHARE;
         if few && self.totals_at.is_some_and(|at| at.elapsed() < TOTALS_AT_LEAST_EVERY) {
@@ -416,6 +417,8 @@ impl Session {
         // What is buffered before them goes first, and is none of theirs.
         self.intake.writer.flush()?;
         let before = self.intake.writer.bytes_written();
+        let threads = self.intake.threads.take_counted();
+        self.intake.writer.threads(&threads)?;
         self.intake.writer.totals(totals)?;
         self.waits_at_totals = self.intake.writer.bytes_written();
         self.totals_bytes = self.waits_at_totals - before;
@@ -671,7 +674,7 @@ impl Session {
         let totals = self.intake.totals(&self.maps, end)?;
         self.write_processes()?;
         self.write_energy()?;
-        let threads = self.intake.threads.take_changed();
+        let threads = self.intake.threads.take_counted();
         self.intake.writer.threads(&threads)?;
         self.intake.writer.totals(&totals)?;
         self.intake.writer.close(&End { at: end, reason: reason.to_owned() })?;

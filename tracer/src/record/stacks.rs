@@ -9,6 +9,7 @@ use tracer_common::{NoStack, RawFrame, SUBJECTS, StackEvent, WalkEnd};
 use zerocopy::FromBytes;
 
 use super::intake::Sink;
+use super::recent::Recent;
 use crate::cpython::{CodeNames, Frame, LockType, Namer, Place, Resolved, Told, situation};
 use crate::native::NativeFrame;
 use crate::trace::records::{FrameRecord, SideStack, StackRecord};
@@ -27,13 +28,27 @@ type Content = (Vec<FrameIndex>, u32);
 /// copied from, which had the same code objects at the same addresses.
 pub(super) type Memories<'a> = Vec<(u32, &'a Namer)>;
 
+/// The kernel side sends a stack again when it has forgotten that it did (`STACKS_SENT`, of 32,768
+/// stacks): twice as many are remembered at least.
+const REMEMBERED: usize = 1 << 16;
+
 /// What was seen in one memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Memory {
     names: CodeNames,
     /// `None`: a shim, which nobody shows.
     frames: FxHashMap<RawFrame, Option<FrameIndex>>,
-    by_id: FxHashMap<u64, SideStack>,
+    by_id: Recent<u64, SideStack>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            names: CodeNames::default(),
+            frames: FxHashMap::default(),
+            by_id: Recent::new(REMEMBERED),
+        }
+    }
 }
 
 /// Stacks and frames by what was seen of them, and by what they turned out to be.
@@ -80,12 +95,12 @@ impl Stacks {
     }
 
     /// The stack behind an id of the kernel side, of the memory with that number, or why there is none.
-    pub(super) fn side(&self, id: u64, memory: u32) -> SideStack {
+    pub(super) fn side(&mut self, id: u64, memory: u32) -> SideStack {
         if let Some(why) = u32::try_from(id).ok().and_then(NoStack::from_u32) {
             return SideStack::Missing(why);
         }
-        let known = self.memories.get(&memory).and_then(|memory| memory.by_id.get(&id));
-        known.copied().unwrap_or(SideStack::Missing(NoStack::Lost))
+        let known = self.memories.get_mut(&memory).and_then(|memory| memory.by_id.get(&id));
+        known.unwrap_or(SideStack::Missing(NoStack::Lost))
     }
 
     /// What a waiter's frames say about its wait for such a lock.

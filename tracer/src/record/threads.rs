@@ -36,8 +36,10 @@ pub(super) struct Threads {
     /// By index.
     pids: Vec<Pid>,
     records: Vec<ThreadRecord>,
-    /// Those that differ from what was last written, by index.
+    /// Those of which more than counters differs from what was last written, by index.
     changed: BTreeSet<usize>,
+    /// Those of which counters differ.
+    counted: BTreeSet<usize>,
     /// Time on a CPU before the recording, by index.
     exec_before: Vec<Ns>,
     current: FxHashMap<Tid, ThreadIndex>,
@@ -54,6 +56,7 @@ impl Threads {
             pids: Vec::new(),
             records: Vec::new(),
             changed: BTreeSet::new(),
+            counted: BTreeSet::new(),
             exec_before: Vec::new(),
             current: FxHashMap::default(),
             ended: Vec::new(),
@@ -155,23 +158,33 @@ impl Threads {
         });
     }
 
-    /// The records that have changed since they were last asked for. Threads that have ended, of
-    /// which a long recording may have many, are not written again and again.
+    /// The records of threads that are new, have ended or have another name than when they were last
+    /// asked for.
     pub(super) fn take_changed(&mut self) -> Vec<ThreadRecord> {
         let changed = std::mem::take(&mut self.changed);
+        self.counted.retain(|index| !changed.contains(index));
         changed.into_iter().filter_map(|index| self.records.get(index).cloned()).collect()
+    }
+
+    /// The same, and those of which counters have changed. Threads that have ended, of which a long
+    /// recording may have many, are not written again and again.
+    pub(super) fn take_counted(&mut self) -> Vec<ThreadRecord> {
+        self.changed.append(&mut self.counted);
+        self.take_changed()
     }
 
     fn change(&mut self, index: ThreadIndex, change: impl FnOnce(&mut ThreadRecord)) {
         let place = index.0 as usize;
         let Some(record) = self.records.get_mut(place) else { return };
-        let key = |record: &ThreadRecord| {
-            (record.ended, record.oncpu, record.futex_switches, record.yield_switches)
-        };
-        let (before, named) = (key(record), record.python_name.clone());
+        let counters =
+            |record: &ThreadRecord| (record.oncpu, record.futex_switches, record.yield_switches);
+        let (before, ended) = (counters(record), record.ended);
+        let named = record.python_name.clone();
         change(record);
-        if before != key(record) || named != record.python_name {
+        if ended != record.ended || named != record.python_name {
             self.changed.insert(place);
+        } else if before != counters(record) {
+            self.counted.insert(place);
         }
     }
 

@@ -7,7 +7,7 @@ use super::escape;
 use super::rows::{Limits, Rows};
 use super::text::{count, or_unknown, percent};
 use crate::analyze::{
-    LockSummary, Pair, Quantile, ProcessSummary, Spin, SpinSource, Summary, Sums, ThreadSummary,
+    LockSummary, Pair, ProcessSummary, Quantile, Spin, SpinSource, Summary, Sums, ThreadSummary,
 };
 use crate::trace::records::Class;
 use crate::units::{Ns, Pid};

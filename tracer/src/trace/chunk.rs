@@ -1,5 +1,6 @@
 //! From the stored bytes of one chunk to its records.
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use zstd::bulk::Decompressor;
 
@@ -7,10 +8,12 @@ use super::energy::{EnergyInterval, EnergySource};
 use super::format::{Capped, ChunkHeader, ChunkKind, IndexEntry, MAX_INDEX, MAX_STACK_FRAMES};
 use super::processes::{LockProcess, ProcessRecord};
 use super::records::{
-    End, FrameRecord, HeldRecord, LockRecord, Meta, StackRecord, ThreadRecord, Totals, Wait,
-    ShortWaits, YieldRun,
+    End, FrameRecord, HeldRecord, LockRecord, Meta, ShortWaits, StackRecord, ThreadRecord, Totals,
+    Wait, YieldRun,
 };
-use super::waits::WaitColumns;
+use super::waits::{WaitColumns, Waits};
+use super::waits_v1::FlatColumns;
+use super::yields::YieldColumns;
 
 /// The content of one intact chunk.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,13 +74,12 @@ pub(super) fn decode(header: &ChunkHeader, stored: &[u8]) -> Result<Decoded, Str
             }
             Chunk::Stacks(stacks)
         }
-        ChunkKind::Waits => {
-            let columns = wait_columns(&raw)?;
-            let mut waits = Vec::with_capacity(columns.count());
-            columns.for_each(|wait| waits.push(*wait));
-            Chunk::Waits(waits)
+        ChunkKind::FlatWaits | ChunkKind::Waits => Chunk::Waits(waits(kind, &raw)?.in_order()),
+        ChunkKind::FlatYields => Chunk::Yields(postcard_value::<Capped<_>>(&raw)?.0),
+        ChunkKind::Yields => {
+            let columns: YieldColumns<'_> = postcard_value(&raw)?;
+            Chunk::Yields(columns.runs().ok_or("its columns don't fit together")?)
         }
-        ChunkKind::Yields => Chunk::Yields(postcard_value::<Capped<_>>(&raw)?.0),
         ChunkKind::ShortWaits => Chunk::ShortWaits(postcard_value::<Capped<_>>(&raw)?.0),
         ChunkKind::Held => Chunk::Held(json::<Capped<_>>(&raw)?.0),
         ChunkKind::Processes => Chunk::Processes(json::<Capped<_>>(&raw)?.0),
@@ -115,19 +117,24 @@ pub(super) fn decompress(
 }
 
 /// The columns of a chunk of waits, if they fit together.
-pub(super) fn wait_columns(raw: &[u8]) -> Result<WaitColumns<'_>, String> {
-    let columns: WaitColumns<'_> =
-        postcard::from_bytes(raw).map_err(|e| format!("cannot be decoded ({e})"))?;
-    if !columns.fit() {
+pub(super) fn waits(kind: ChunkKind, raw: &[u8]) -> Result<Waits<'_>, String> {
+    let (waits, fit) = if kind == ChunkKind::FlatWaits {
+        let columns: FlatColumns<'_> = postcard_value(raw)?;
+        (Waits::Flat(columns), columns.fit())
+    } else {
+        let columns: WaitColumns<'_> = postcard_value(raw)?;
+        (Waits::ByLock(columns), columns.fit())
+    };
+    if !fit {
         return Err("its columns don't fit together".to_owned());
     }
-    Ok(columns)
+    Ok(waits)
 }
 
 fn json<T: DeserializeOwned>(raw: &[u8]) -> Result<T, String> {
     serde_json::from_slice(raw).map_err(|e| format!("cannot be decoded ({e})"))
 }
 
-fn postcard_value<T: DeserializeOwned>(raw: &[u8]) -> Result<T, String> {
+fn postcard_value<'a, T: Deserialize<'a>>(raw: &'a [u8]) -> Result<T, String> {
     postcard::from_bytes(raw).map_err(|e| format!("cannot be decoded ({e})"))
 }

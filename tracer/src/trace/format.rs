@@ -1,4 +1,4 @@
-//! Layout of the file, version 1: header, chunk headers, limits, trailer, index.
+//! Layout of the file, version 2: header, chunk headers, limits, trailer, index.
 //!
 //! All integers are little-endian. `docs/trace-format.md` says the same for other readers.
 
@@ -11,7 +11,9 @@ use serde::{Serialize, Serializer};
 /// First eight bytes of a trace, and last eight of one that was closed cleanly.
 pub const MAGIC: [u8; 8] = *b"LOCKWATT";
 /// The version that [`crate::trace::writer`] writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+/// The oldest version that is read.
+pub const OLDEST_VERSION: u32 = 1;
 /// Bytes of the file header, of a chunk header and of the trailer alike.
 pub const HEADER_LEN: usize = 16;
 /// No chunk's payload is longer than this, in bytes.
@@ -35,8 +37,8 @@ pub enum ChunkKind {
     Locks = 2,
     /// JSON list of [`ThreadRecord`](super::records::ThreadRecord).
     Threads = 3,
-    /// postcard [`WaitBlock`](super::waits::WaitBlock).
-    Waits = 4,
+    /// postcard [`FlatColumns`](super::waits_v1::FlatColumns), in files of version 1.
+    FlatWaits = 4,
     /// JSON [`Totals`](super::records::Totals).
     Totals = 5,
     /// JSON [`End`](super::records::End).
@@ -49,8 +51,8 @@ pub enum ChunkKind {
     Stacks = 9,
     /// JSON list of [`HeldRecord`](super::records::HeldRecord).
     Held = 10,
-    /// postcard list of [`YieldRun`](super::records::YieldRun).
-    Yields = 11,
+    /// postcard list of [`YieldRun`](super::records::YieldRun), in files of version 1.
+    FlatYields = 11,
     /// JSON list of [`ProcessRecord`](super::processes::ProcessRecord).
     Processes = 12,
     /// postcard list of [`LockProcess`](super::processes::LockProcess).
@@ -59,8 +61,18 @@ pub enum ChunkKind {
     EnergySource = 14,
     /// postcard list of [`EnergyInterval`](super::energy::EnergyInterval).
     Energy = 15,
+    /// postcard [`WaitColumns`](super::waits::WaitColumns).
+    Waits = 16,
+    /// postcard columns of [`YieldRun`](super::records::YieldRun).
+    Yields = 17,
     /// postcard list of [`ShortWaits`](super::records::ShortWaits).
-    ShortWaits = 17,
+    ShortWaits = 18,
+}
+
+/// The kind holds waits.
+#[must_use]
+pub fn holds_waits(kind: u32) -> bool {
+    kind == ChunkKind::Waits as u32 || kind == ChunkKind::FlatWaits as u32
 }
 
 impl ChunkKind {
@@ -71,19 +83,21 @@ impl ChunkKind {
             1 => Self::Meta,
             2 => Self::Locks,
             3 => Self::Threads,
-            4 => Self::Waits,
+            4 => Self::FlatWaits,
             5 => Self::Totals,
             6 => Self::End,
             7 => Self::Index,
             8 => Self::Frames,
             9 => Self::Stacks,
             10 => Self::Held,
-            11 => Self::Yields,
+            11 => Self::FlatYields,
             12 => Self::Processes,
             13 => Self::LockProcesses,
             14 => Self::EnergySource,
             15 => Self::Energy,
-            17 => Self::ShortWaits,
+            16 => Self::Waits,
+            17 => Self::Yields,
+            18 => Self::ShortWaits,
             _ => return None,
         })
     }
@@ -95,14 +109,14 @@ impl ChunkKind {
             Self::Meta => "metadata",
             Self::Locks => "locks",
             Self::Threads => "threads",
-            Self::Waits => "waits",
+            Self::FlatWaits | Self::Waits => "waits",
             Self::Totals => "totals",
             Self::End => "end",
             Self::Index => "index",
             Self::Frames => "frames",
             Self::Stacks => "stacks",
             Self::Held => "held locks",
-            Self::Yields => "yields",
+            Self::FlatYields | Self::Yields => "yields",
             Self::Processes => "processes",
             Self::LockProcesses => "processes of locks",
             Self::EnergySource => "energy source",

@@ -10,13 +10,16 @@ pub mod energy;
 pub mod format;
 mod keep;
 mod parts;
+mod planes;
 pub mod processes;
 pub mod reader;
 pub mod records;
 mod rescue;
 mod resync;
 pub mod waits;
+mod waits_v1;
 pub mod writer;
+mod yields;
 
 pub use chunk::Chunk;
 pub use contents::{Condition, Trace};

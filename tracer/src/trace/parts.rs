@@ -11,11 +11,12 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use zstd::bulk::Decompressor;
 
-use super::chunk::{Chunk, decompress, wait_columns};
+use super::chunk::{Chunk, decompress, waits};
 use super::contents::Trace;
+use super::format::ChunkKind;
 use super::keep::Keeper;
 use super::reader::{Next, ReadError, Stored, TraceReader, Visited};
-use super::waits::WaitColumns;
+use super::waits::Waits;
 use crate::units::Monotonic;
 
 /// More threads than this don't help: one reads, checks and hands out.
@@ -29,7 +30,7 @@ pub trait Part: Default + Send {
     type Scratch: Default;
 
     /// A chunk of waits, and the end of the last one.
-    fn waits(columns: &WaitColumns<'_>, scratch: &mut Self::Scratch) -> (Self, Monotonic);
+    fn waits(waits: &Waits<'_>, scratch: &mut Self::Scratch) -> (Self, Monotonic);
     /// Adds what comes next in a chunk that is shown one by one.
     fn add(&mut self, visited: Visited<'_>);
     /// Such a chunk is over.
@@ -170,7 +171,8 @@ fn part<P: Part>(
     scratch: &mut P::Scratch,
 ) -> Decoded<P> {
     decompress(zstd, &stored.header, &stored.bytes, raw)?;
-    let columns = wait_columns(raw)?;
-    let (part, last) = P::waits(&columns, scratch);
-    Ok((part, columns.count() as u64, last))
+    let kind = ChunkKind::from_u32(stored.header.kind).unwrap_or(ChunkKind::Waits);
+    let waits = waits(kind, raw)?;
+    let (part, last) = P::waits(&waits, scratch);
+    Ok((part, waits.count() as u64, last))
 }

@@ -7,7 +7,9 @@ use std::path::Path;
 use super::chunk::{Chunk, Decoded, decode};
 use super::contents::{Condition, Trace};
 use super::energy::{EnergyInterval, EnergySource};
-use super::format::{ChunkHeader, ChunkKind, HEADER_LEN, MAGIC, VERSION, file_version};
+use super::format::{
+    ChunkHeader, HEADER_LEN, MAGIC, OLDEST_VERSION, VERSION, file_version, holds_waits,
+};
 use super::keep::Keeper;
 use super::records::{LockRecord, ShortWaits, Wait, YieldRun};
 use super::resync::{Here, SUSPICION, Window, likely};
@@ -44,7 +46,7 @@ pub enum ReadError {
     NotATrace,
     /// A version that this reader doesn't know.
     #[error(
-        "a trace of format version {found}, and this lockwatt reads version {VERSION}: \
+        "a trace of format version {found}, and this lockwatt reads up to version {VERSION}: \
          a newer lockwatt is needed"
     )]
     Version {
@@ -134,7 +136,7 @@ impl<R: Read> TraceReader<R> {
         };
         match file_version(header) {
             None => Err(ReadError::NotATrace),
-            Some(VERSION) => {
+            Some(OLDEST_VERSION..=VERSION) => {
                 window.skip(HEADER_LEN);
                 Ok(Self {
                     window,
@@ -206,7 +208,7 @@ impl<R: Read> TraceReader<R> {
             }
             let len = HEADER_LEN + header.stored_len as usize;
             let stored = &self.window.peek(len).map_err(failed)?[HEADER_LEN..];
-            if header.kind == ChunkKind::Waits as u32 {
+            if holds_waits(header.kind) {
                 let bytes = stored.to_vec();
                 self.window.skip(len);
                 return Ok(Next::Waits(Stored { header, at, bytes }));
@@ -315,7 +317,7 @@ impl<R: Read> TraceReader<R> {
                 return Some(chunk);
             }
             Ok(Decoded::Index(index)) => {
-                let waits = index.iter().filter(|entry| entry.kind == ChunkKind::Waits as u32);
+                let waits = index.iter().filter(|entry| holds_waits(entry.kind));
                 let sum = waits.fold(0u64, |sum, entry| sum.saturating_add(entry.items));
                 self.indexed_waits = Some(sum);
             }

@@ -1,58 +1,58 @@
-//! How a block of waits is stored: one column per field and, within a column, all lowest bytes,
-//! then all second bytes, and so on.
+//! How a block of waits is stored: lock by lock, in the order of their ends, one column
+//! ([`super::planes`]) for each field.
 //!
-//! The high bytes of times vary little and compress to nearly nothing, the low ones are noise and
-//! don't disturb them: 7 to 8 bytes per wait of a lock storm, where rows of varints take 9 to 10
-//! (`docs/trace-format.md`). A column of zeros takes no bytes at all.
-//!
-//! Times are kept small: each wait's end is its distance from the previous wait's end (waits are
-//! recorded in the order of their ends, nearly), and its start is known by the time that was
-//! neither blocked nor runnable, mostly 0. All arithmetic wraps, so that any wait survives.
+//! Most waits for a lock are ended by the thread that got it before: then the waker is known, and so
+//! is how long that thread had the lock, which varies less than anything else would. Such waits are
+//! *handed on*; the others have columns of their own for what can't be told from the wait before
+//! (`docs/trace-format.md`, with what it saves). All arithmetic wraps, so that any wait survives.
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::Deserialize;
 use tracer_common::NoStack;
 
 use super::format::MAX_ITEMS;
+use super::planes::{PIECE, Payload, Planes, fits, unpack, unzigzag, zigzag};
 use super::records::{SideStack, Wait};
+use super::waits_v1::FlatColumns;
 use crate::units::{LockIndex, Monotonic, Ns, StackIndex, ThreadIndex};
 
-/// Payload of a chunk of waits, to be written. Each column is one byte string of as many planes as
-/// its values have bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct WaitBlock {
-    /// What the first wait's end is counted from, in nanoseconds of `CLOCK_MONOTONIC`.
+/// Payload of a chunk of waits, to be written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct WaitBlock {
+    /// What the end of each lock's first wait is counted from, in nanoseconds of `CLOCK_MONOTONIC`.
     base: u64,
     /// How many waits.
     count: u32,
-    threads: Planes,
+    /// How many locks.
+    runs: u32,
+    /// Each lock's index minus that of the one before.
     locks: Planes,
-    /// End minus the previous wait's end, zigzag.
+    /// How many waits each lock has.
+    lengths: Planes,
+    /// A bit for each wait, the first one lowest in the first byte: it was handed on.
+    handed: Planes,
+    threads: Planes,
+    /// Of those handed on: how long the thread before had the lock, `end − runq − its end`, zigzag.
+    holds: Planes,
+    /// Of the others: end minus the end of the wait before, zigzag.
     ends: Planes,
+    blocked_handed: Planes,
     blocked: Planes,
     runq: Planes,
     /// `end − start − blocked − runq`, zigzag.
     gaps: Planes,
     episodes: Planes,
     flags: Planes,
-    /// The waker's index plus one; 0: none.
+    /// Of the others: the waker's index plus one; 0: none.
     wakers: Planes,
     /// [`SideStack::to_u64`], as the other stacks.
     waiter_stacks: Planes,
+    /// Of those handed on: minus the number of the stack with which the waker had waited, zigzag.
+    waker_stacks_handed: Planes,
+    /// Of the others.
     waker_stacks: Planes,
     /// The holder's index plus one; 0: none.
     holders: Planes,
     holder_stacks: Planes,
-}
-
-/// A column, written as a byte string in one piece. (`Vec<u8>` means the same to postcard, byte by
-/// byte.)
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Planes(Vec<u8>);
-
-impl Serialize for Planes {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
-    }
 }
 
 /// The same as it is read: the columns stay where they are.
@@ -60,9 +60,14 @@ impl Serialize for Planes {
 pub struct WaitColumns<'a> {
     base: u64,
     count: u32,
-    threads: &'a [u8],
+    runs: u32,
     locks: &'a [u8],
+    lengths: &'a [u8],
+    handed: &'a [u8],
+    threads: &'a [u8],
+    holds: &'a [u8],
     ends: &'a [u8],
+    blocked_handed: &'a [u8],
     blocked: &'a [u8],
     runq: &'a [u8],
     gaps: &'a [u8],
@@ -70,6 +75,7 @@ pub struct WaitColumns<'a> {
     flags: &'a [u8],
     wakers: &'a [u8],
     waiter_stacks: &'a [u8],
+    waker_stacks_handed: &'a [u8],
     waker_stacks: &'a [u8],
     holders: &'a [u8],
     holder_stacks: &'a [u8],
@@ -109,43 +115,102 @@ impl TryFrom<u64> for SideStack {
     }
 }
 
+/// The thread that the wait before was of gave its lock to this one.
+fn is_handed(before: Option<&Wait>, wait: &Wait) -> bool {
+    before.is_some_and(|before| before.lock == wait.lock && wait.waker == Some(before.thread))
+}
+
 impl WaitBlock {
     /// The block that holds the first [`MAX_ITEMS`] of `waits`.
-    #[must_use]
-    pub fn new(waits: &[Wait]) -> Self {
+    pub(super) fn new(waits: &[Wait]) -> Self {
         debug_assert!(waits.len() <= MAX_ITEMS);
-        let waits = &waits[..waits.len().min(MAX_ITEMS)];
-        let base = waits.first().map_or(0, |w| w.start.0);
-        let mut previous = base;
+        let mut waits = waits[..waits.len().min(MAX_ITEMS)].to_vec();
+        // Equal ends stay in their order.
+        waits.sort_by_key(|wait| (wait.lock, wait.end));
+        let waits = waits.as_slice();
+        let base = waits.iter().map(|wait| wait.end.0).min().unwrap_or(0);
+        let before = |n: usize| n.checked_sub(1).and_then(|n| waits.get(n));
+        let (mut handed, mut others) = (Vec::new(), Vec::new());
+        let mut bits = vec![0u64; waits.len().div_ceil(8)];
+        for (n, wait) in waits.iter().enumerate() {
+            match before(n) {
+                Some(before) if is_handed(Some(before), wait) => {
+                    handed.push((before, wait));
+                    bits[n / 8] |= 1 << (n % 8);
+                }
+                before => others.push((before.filter(|before| before.lock == wait.lock), wait)),
+            }
+        }
+        let runs: Vec<&[Wait]> = waits.chunk_by(|a, b| a.lock == b.lock).collect();
+        let mut last = 0;
         Self {
             base,
             count: u32::try_from(waits.len()).unwrap_or_default(),
-            ends: pack(waits, |w| {
-                let delta = w.end.0.wrapping_sub(previous);
-                previous = w.end.0;
-                zigzag(delta)
+            runs: u32::try_from(runs.len()).unwrap_or_default(),
+            locks: Planes::of(&runs, |run| {
+                let lock = run.first().map_or(0, |wait| u64::from(wait.lock.0));
+                lock - std::mem::replace(&mut last, lock)
             }),
-            threads: pack(waits, |w| u64::from(w.thread.0)),
-            locks: pack(waits, |w| u64::from(w.lock.0)),
-            blocked: pack(waits, |w| w.blocked.0),
-            runq: pack(waits, |w| w.runq.0),
-            gaps: pack(waits, |w| {
+            lengths: Planes::of(&runs, |run| run.len() as u64),
+            handed: Planes::pack(&bits),
+            threads: Planes::of(waits, |w| u64::from(w.thread.0)),
+            holds: Planes::of(&handed, |(before, w)| {
+                zigzag(w.end.0.wrapping_sub(w.runq.0).wrapping_sub(before.end.0))
+            }),
+            ends: Planes::of(&others, |(before, w)| {
+                zigzag(w.end.0.wrapping_sub(before.map_or(base, |before| before.end.0)))
+            }),
+            blocked_handed: Planes::of(&handed, |(_, w)| w.blocked.0),
+            blocked: Planes::of(&others, |(_, w)| w.blocked.0),
+            runq: Planes::of(waits, |w| w.runq.0),
+            gaps: Planes::of(waits, |w| {
                 let spent = w.end.0.wrapping_sub(w.start.0);
                 zigzag(spent.wrapping_sub(w.blocked.0).wrapping_sub(w.runq.0))
             }),
-            episodes: pack(waits, |w| u64::from(w.episodes)),
-            flags: pack(waits, |w| u64::from(w.flags)),
-            wakers: pack(waits, |w| w.waker.map_or(0, |t| u64::from(t.0) + 1)),
-            waiter_stacks: pack(waits, |w| w.waiter_stack.to_u64()),
-            waker_stacks: pack(waits, |w| w.waker_stack.to_u64()),
-            holders: pack(waits, |w| w.holder.map_or(0, |t| u64::from(t.0) + 1)),
-            holder_stacks: pack(waits, |w| w.holder_stack.to_u64()),
+            episodes: Planes::of(waits, |w| u64::from(w.episodes)),
+            flags: Planes::of(waits, |w| u64::from(w.flags)),
+            wakers: Planes::of(&others, |(_, w)| w.waker.map_or(0, |t| u64::from(t.0) + 1)),
+            waiter_stacks: Planes::of(waits, |w| w.waiter_stack.to_u64()),
+            waker_stacks_handed: Planes::of(&handed, |(before, w)| {
+                zigzag(w.waker_stack.to_u64().wrapping_sub(before.waiter_stack.to_u64()))
+            }),
+            waker_stacks: Planes::of(&others, |(_, w)| w.waker_stack.to_u64()),
+            holders: Planes::of(waits, |w| w.holder.map_or(0, |t| u64::from(t.0) + 1)),
+            holder_stacks: Planes::of(waits, |w| w.holder_stack.to_u64()),
         }
     }
-}
 
-/// Waits that are decoded at a time: with all their columns they stay in the nearest caches.
-const PIECE: usize = 256;
+    /// As postcard writes it.
+    pub(super) fn payload(&self) -> Payload {
+        let mut payload = Payload::default();
+        payload.number(self.base);
+        payload.number(u64::from(self.count));
+        payload.number(u64::from(self.runs));
+        for column in [
+            &self.locks,
+            &self.lengths,
+            &self.handed,
+            &self.threads,
+            &self.holds,
+            &self.ends,
+            &self.blocked_handed,
+            &self.blocked,
+            &self.runq,
+            &self.gaps,
+            &self.episodes,
+            &self.flags,
+            &self.wakers,
+            &self.waiter_stacks,
+            &self.waker_stacks_handed,
+            &self.waker_stacks,
+            &self.holders,
+            &self.holder_stacks,
+        ] {
+            payload.column(column);
+        }
+        payload
+    }
+}
 
 impl WaitColumns<'_> {
     /// How many waits.
@@ -154,170 +219,209 @@ impl WaitColumns<'_> {
         self.count as usize
     }
 
+    /// How many of them were handed on.
+    fn handed_count(&self) -> usize {
+        self.handed.iter().map(|byte| byte.count_ones() as usize).sum()
+    }
+
     /// The columns fit together and every value fits its field: then all waits can be decoded.
     #[must_use]
     pub fn fit(&self) -> bool {
-        let n = self.count();
+        let (n, runs, handed) = (self.count(), self.runs as usize, self.handed_count());
+        if n > MAX_ITEMS || runs > n || handed > n {
+            return false;
+        }
+        let others = n - handed;
         let index = |value: u64| value <= u64::from(u32::MAX);
         let optional = |value: u64| value <= u64::from(u32::MAX) + 1;
         let side = |value| SideStack::from_u64(value).is_some();
-        n <= MAX_ITEMS
-            && [self.threads, self.locks, self.episodes, self.flags]
+        let any = |_| true;
+        (self.handed.is_empty() || self.handed.len() == n.div_ceil(8))
+            && [self.locks, self.lengths].into_iter().all(|column| fits(column, runs, index))
+            && [self.threads, self.episodes, self.flags]
                 .into_iter()
                 .all(|column| fits(column, n, index))
-            && [self.ends, self.blocked, self.runq, self.gaps]
+            && [self.runq, self.gaps].into_iter().all(|column| fits(column, n, any))
+            && [self.holds, self.blocked_handed, self.waker_stacks_handed]
                 .into_iter()
-                .all(|column| fits(column, n, |_| true))
-            && [self.wakers, self.holders].into_iter().all(|column| fits(column, n, optional))
-            && [self.waiter_stacks, self.waker_stacks, self.holder_stacks]
+                .all(|column| fits(column, handed, any))
+            && [self.ends, self.blocked].into_iter().all(|column| fits(column, others, any))
+            && fits(self.wakers, others, optional)
+            && fits(self.holders, n, optional)
+            && fits(self.waker_stacks, others, side)
+            && [self.waiter_stacks, self.holder_stacks]
                 .into_iter()
                 .all(|column| fits(column, n, side))
+            && self.runs_fit()
     }
 
-    /// The lock of every wait, in order, instead of what was in `locks`.
-    pub fn locks(&self, locks: &mut Vec<u32>) {
-        let n = self.count().min(MAX_ITEMS);
-        let mut values = [0; PIECE];
-        locks.clear();
-        for from in (0..n).step_by(PIECE) {
-            let values = &mut values[..PIECE.min(n - from)];
-            unpack(self.locks, n, from, values);
-            locks.extend(values.iter().map(|&value| low(value)));
-        }
+    /// Each lock has waits and a higher index than the one before, their waits are all there are, and
+    /// no first wait for a lock was handed on.
+    fn runs_fit(&self) -> bool {
+        let (mut waits, mut last) = (0u64, None);
+        let fit = self.runs().all(|(lock, length)| {
+            let first = usize::try_from(waits).unwrap_or(usize::MAX);
+            let fits = length > 0 && last.is_none_or(|last| last < lock) && !self.is_handed(first);
+            (waits, last) = (waits.saturating_add(length), Some(lock));
+            fits && lock <= u64::from(u32::MAX)
+        });
+        fit && waits == u64::from(self.count)
     }
 
-    /// Shows every wait, in order, if they [`Self::fit`]; else shows some nonsense.
+    /// The index of each lock, in order, and how many waits it has.
+    pub fn runs(&self) -> impl Iterator<Item = (u64, u64)> {
+        let runs = (self.runs as usize).min(MAX_ITEMS);
+        let (mut deltas, mut lengths) = (vec![0; runs], vec![0; runs]);
+        unpack(self.locks, runs, 0, &mut deltas);
+        unpack(self.lengths, runs, 0, &mut lengths);
+        let mut lock = 0u64;
+        deltas.into_iter().zip(lengths).map(move |(delta, length)| {
+            lock = lock.saturating_add(delta);
+            (lock, length)
+        })
+    }
+
+    fn is_handed(&self, n: usize) -> bool {
+        self.handed.get(n / 8).is_some_and(|byte| byte & (1 << (n % 8)) != 0)
+    }
+
+    /// Shows every wait, lock by lock, if they [`Self::fit`]; else shows some nonsense.
     pub fn for_each(&self, mut visit: impl FnMut(&Wait)) {
         let n = self.count().min(MAX_ITEMS);
-        let mut end = self.base;
-        let mut columns = Box::new([[0; PIECE]; 13]);
+        let handed = self.handed_count().min(n);
+        let others = n - handed;
+        let mut runs = self.runs();
+        let (mut lock, mut left) = (0, 0);
+        let (mut end, mut before, mut before_stack) = (self.base, 0, 0);
+        let mut all = Box::new([[0; PIECE]; 8]);
+        let mut of_handed = Box::new([[0; PIECE]; 3]);
+        let mut of_others = Box::new([[0; PIECE]; 4]);
+        let (mut handed_from, mut others_from) = (0, 0);
         for from in (0..n).step_by(PIECE) {
             let len = PIECE.min(n - from);
             let sources = [
                 self.threads,
-                self.locks,
-                self.ends,
-                self.blocked,
                 self.runq,
                 self.gaps,
                 self.episodes,
                 self.flags,
-                self.wakers,
                 self.waiter_stacks,
-                self.waker_stacks,
                 self.holders,
                 self.holder_stacks,
             ];
-            for (column, source) in columns.iter_mut().zip(sources) {
+            for (column, source) in all.iter_mut().zip(sources) {
                 unpack(source, n, from, &mut column[..len]);
             }
+            let here = (from..from + len).filter(|&n| self.is_handed(n)).count();
+            let sources = [self.holds, self.blocked_handed, self.waker_stacks_handed];
+            for (column, source) in of_handed.iter_mut().zip(sources) {
+                unpack(source, handed, handed_from, &mut column[..here]);
+            }
+            handed_from += here;
+            let here = len - here;
+            let sources = [self.ends, self.blocked, self.wakers, self.waker_stacks];
+            for (column, source) in of_others.iter_mut().zip(sources) {
+                unpack(source, others, others_from, &mut column[..here]);
+            }
+            others_from += here;
+            let (mut next_handed, mut next_other) = (0, 0);
             for i in 0..len {
-                let of = |column: usize| columns[column][i];
-                end = end.wrapping_add(unzigzag(of(2)));
-                let (blocked, runq) = (of(3), of(4));
-                let spent = unzigzag(of(5)).wrapping_add(blocked).wrapping_add(runq);
+                if left == 0 {
+                    (lock, left) = runs.next().unwrap_or((lock, u64::MAX));
+                    end = self.base;
+                }
+                left -= 1;
+                let of = |column: usize| all[column][i];
+                let runq = of(1);
+                let (blocked, waker, waker_stack);
+                if self.is_handed(from + i) {
+                    let of = |column: usize| of_handed[column][next_handed];
+                    end = end.wrapping_add(unzigzag(of(0))).wrapping_add(runq);
+                    blocked = of(1);
+                    waker = Some(ThreadIndex(low(before)));
+                    waker_stack = unzigzag(of(2)).wrapping_add(before_stack);
+                    next_handed += 1;
+                } else {
+                    let of = |column: usize| of_others[column][next_other];
+                    end = end.wrapping_add(unzigzag(of(0)));
+                    blocked = of(1);
+                    waker = optional_thread(of(2));
+                    waker_stack = of(3);
+                    next_other += 1;
+                }
+                (before, before_stack) = (of(0), of(5));
+                let spent = unzigzag(of(2)).wrapping_add(blocked).wrapping_add(runq);
                 visit(&Wait {
-                    thread: ThreadIndex(low(of(0))),
-                    lock: LockIndex(low(of(1))),
+                    thread: ThreadIndex(low(before)),
+                    lock: LockIndex(low(lock)),
                     start: Monotonic(end.wrapping_sub(spent)),
                     end: Monotonic(end),
                     blocked: Ns(blocked),
                     runq: Ns(runq),
-                    episodes: low(of(6)),
-                    flags: low(of(7)),
-                    waker: optional_thread(of(8)),
-                    waiter_stack: SideStack::from_u64(of(9)).unwrap_or_default(),
-                    waker_stack: SideStack::from_u64(of(10)).unwrap_or_default(),
-                    holder: optional_thread(of(11)),
-                    holder_stack: SideStack::from_u64(of(12)).unwrap_or_default(),
+                    episodes: low(of(3)),
+                    flags: low(of(4)),
+                    waker,
+                    waiter_stack: SideStack::from_u64(before_stack).unwrap_or_default(),
+                    waker_stack: SideStack::from_u64(waker_stack).unwrap_or_default(),
+                    holder: optional_thread(of(6)),
+                    holder_stack: SideStack::from_u64(of(7)).unwrap_or_default(),
                 });
             }
         }
     }
 }
 
-/// A value that [`WaitColumns::fit`] has looked at.
+/// A block of waits of any version.
+#[derive(Clone, Copy, Debug)]
+pub enum Waits<'a> {
+    /// In the order of the file.
+    Flat(FlatColumns<'a>),
+    /// Lock by lock; their order is that of their ends, for equal ends that in which they stand.
+    ByLock(WaitColumns<'a>),
+}
+
+impl Waits<'_> {
+    /// How many waits.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Flat(columns) => columns.count(),
+            Self::ByLock(columns) => columns.count(),
+        }
+    }
+
+    /// All of them in their order.
+    #[must_use]
+    pub fn in_order(&self) -> Vec<Wait> {
+        let mut waits = Vec::with_capacity(self.count());
+        match self {
+            Self::Flat(columns) => columns.for_each(|wait| waits.push(*wait)),
+            Self::ByLock(columns) => {
+                let mut by_lock = Vec::with_capacity(self.count());
+                columns.for_each(|wait| by_lock.push(*wait));
+                let mut order: Vec<_> =
+                    by_lock.iter().enumerate().map(|(n, wait)| (wait.end, n)).collect();
+                order.sort_unstable();
+                waits.extend(order.into_iter().map(|(_, n)| by_lock[n]));
+            }
+        }
+        waits
+    }
+}
+
+/// A value that was looked at together with its column.
 #[expect(clippy::cast_possible_truncation, reason = "checked for the whole column")]
-fn low(value: u64) -> u32 {
+pub(super) fn low(value: u64) -> u32 {
     value as u32
 }
 
-fn optional_thread(value: u64) -> Option<ThreadIndex> {
+pub(super) fn optional_thread(value: u64) -> Option<ThreadIndex> {
     value.checked_sub(1).map(|index| ThreadIndex(low(index)))
-}
-
-/// One field of all waits: their lowest bytes, then their second bytes, up to the highest byte
-/// that is not 0 in all of them.
-fn pack(waits: &[Wait], field: impl FnMut(&Wait) -> u64) -> Planes {
-    let values: Vec<u64> = waits.iter().map(field).collect();
-    let all = values.iter().fold(0, |all, value| all | value);
-    let width = (u64::BITS - all.leading_zeros()).div_ceil(8) as usize;
-    let mut out = Vec::with_capacity(width * values.len());
-    for plane in 0..width {
-        out.extend(values.iter().map(|value| value.to_le_bytes()[plane]));
-    }
-    Planes(out)
-}
-
-/// The column has whole planes for `n` values, and every value is one of those that are `right`.
-fn fits(bytes: &[u8], n: usize, right: impl Fn(u64) -> bool) -> bool {
-    if bytes.is_empty() {
-        return true;
-    }
-    if n == 0 || !bytes.len().is_multiple_of(n) || bytes.len() / n > 8 {
-        return false;
-    }
-    // Up to four bytes are any index, and any stack or reason but for unknown reasons: all are known.
-    if bytes.len() / n <= 4 {
-        return true;
-    }
-    let mut values = [0; PIECE];
-    (0..n).step_by(PIECE).all(|from| {
-        let values = &mut values[..PIECE.min(n - from)];
-        unpack(bytes, n, from, values);
-        values.iter().all(|&value| right(value))
-    })
-}
-
-/// The values of a column from the one of number `from` on.
-fn unpack(bytes: &[u8], n: usize, from: usize, values: &mut [u64]) {
-    let mut planes = bytes.chunks_exact(n.max(1)).filter_map(|plane| plane.get(from..));
-    match planes.next() {
-        None => values.fill(0),
-        Some(lowest) => {
-            for (value, byte) in values.iter_mut().zip(lowest) {
-                *value = u64::from(*byte);
-            }
-        }
-    }
-    for (plane, bytes) in (1..8).zip(planes) {
-        for (value, byte) in values.iter_mut().zip(bytes) {
-            *value |= u64::from(*byte) << (8 * plane);
-        }
-    }
-}
-
-/// A difference as a small number, whatever its sign.
-fn zigzag(difference: u64) -> u64 {
-    let signed = difference.cast_signed();
-    ((signed << 1) ^ (signed >> 63)).cast_unsigned()
-}
-
-fn unzigzag(n: u64) -> u64 {
-    (n >> 1) ^ (n & 1).wrapping_neg()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn differences_of_either_sign_are_small() {
-        for (difference, n) in [(0i64, 0), (-1, 1), (1, 2), (-2, 3), (i64::MIN, u64::MAX)] {
-            assert_eq!(zigzag(difference.cast_unsigned()), n);
-            assert_eq!(unzigzag(n).cast_signed(), difference);
-        }
-    }
 
     #[test]
     fn a_stack_and_every_reason_for_none_survive() {
@@ -334,26 +438,60 @@ mod tests {
         assert_eq!(SideStack::from_u64(1 << 33), None);
     }
 
+    fn wait(thread: u32, lock: u32, end: u64, waker: Option<u32>) -> Wait {
+        Wait {
+            thread: ThreadIndex(thread),
+            lock: LockIndex(lock),
+            start: Monotonic(end.wrapping_sub(50)),
+            end: Monotonic(end),
+            blocked: Ns(40),
+            runq: Ns(10),
+            episodes: 1,
+            flags: 0,
+            waker: waker.map(ThreadIndex),
+            waiter_stack: SideStack::Stack(StackIndex(thread)),
+            waker_stack: waker.map_or(SideStack::default(), |n| SideStack::Stack(StackIndex(n))),
+            holder: None,
+            holder_stack: SideStack::default(),
+        }
+    }
+
     #[test]
-    fn columns_that_do_not_fit_are_refused() {
-        let values = |bytes: &[u8], n| {
-            let mut values = [0; 3];
-            unpack(bytes, n, 0, &mut values[..n]);
-            values
-        };
-        assert_eq!(values(&[], 3), [0, 0, 0]);
-        assert_eq!(values(&[1, 2, 3, 1, 0, 0], 3), [257, 2, 3]);
-        let any = |_| true;
-        assert!(fits(&[], 0, any) && fits(&[0; 8], 1, any));
-        assert!(!fits(&[1, 2], 3, any));
-        assert!(!fits(&[1], 0, any));
-        assert!(!fits(&[0; 9], 1, any));
-        let few = |value| value < 1 << 32;
-        assert!(fits(&[1, 2, 0, 0, 0, 0, 0, 0, 0, 0], 2, few));
-        assert!(!fits(&[1, 2, 0, 0, 0, 0, 0, 0, 0, 1], 2, few));
-        let raw = postcard::to_stdvec(&WaitBlock { count: u32::MAX, ..WaitBlock::new(&[]) });
-        let raw = raw.unwrap();
+    fn a_lock_handed_on_takes_no_bytes_for_who_and_where() {
+        let handed: Vec<_> =
+            (1..100).map(|n| wait(n, 3, u64::from(n) * 100, Some(n - 1))).collect();
+        let block = WaitBlock::new(&handed);
+        assert_eq!(block.waker_stacks_handed, Planes::pack(&[0; 98]));
+        assert_eq!(block.wakers, Planes::pack(&[1]), "of the first alone");
+        let raw = block.payload().raw;
         let columns: WaitColumns<'_> = postcard::from_bytes(&raw).unwrap();
-        assert!(!columns.fit());
+        assert!(columns.fit());
+        assert_eq!(columns.handed_count(), 98);
+        assert_eq!(Waits::ByLock(columns).in_order(), handed);
+    }
+
+    #[test]
+    fn blocks_that_do_not_fit_are_refused() {
+        let waits = [wait(1, 3, 100, None), wait(2, 3, 200, Some(1)), wait(1, 5, 150, None)];
+        let right = WaitBlock::new(&waits);
+        let fit = |block: &WaitBlock| {
+            let raw = block.payload().raw;
+            postcard::from_bytes::<WaitColumns<'_>>(&raw).unwrap().fit()
+        };
+        assert!(fit(&right));
+        assert!(!fit(&WaitBlock { count: u32::MAX, ..right.clone() }), "too many");
+        assert!(!fit(&WaitBlock { runs: 1, ..right.clone() }), "lengths of one run");
+        let lengths = Planes::pack(&[2, 2]);
+        assert!(!fit(&WaitBlock { lengths, ..right.clone() }), "more than there are");
+        let lengths = Planes::pack(&[3, 0]);
+        assert!(!fit(&WaitBlock { lengths, ..right.clone() }), "a lock without waits");
+        assert!(!fit(&WaitBlock { locks: Planes::pack(&[3, 0]), ..right.clone() }), "a lock twice");
+        let handed = Planes::pack(&[0b001]);
+        assert!(!fit(&WaitBlock { handed, ..right.clone() }), "the first one handed on by nobody");
+        assert!(
+            !fit(&WaitBlock { handed: Planes::pack(&[0b010, 1]), ..right.clone() }),
+            "too many bits"
+        );
+        assert!(!fit(&WaitBlock { ends: Planes::pack(&[1, 2, 3]), ..right }), "another's column");
     }
 }

@@ -11,12 +11,14 @@ use super::format::{
     ChunkHeader, ChunkKind, HEADER_LEN, IndexEntry, MAX_INDEX, MAX_ITEMS, MAX_RAW,
     MAX_STACK_FRAMES, MAX_STORED, file_header, trailer,
 };
+use super::planes::Payload;
 use super::processes::{LockProcess, ProcessRecord};
 use super::records::{
-    End, FrameRecord, HeldRecord, LockRecord, Meta, StackRecord, ThreadRecord, Totals, Wait,
-    ShortWaits, YieldRun,
+    End, FrameRecord, HeldRecord, LockRecord, Meta, ShortWaits, StackRecord, ThreadRecord, Totals,
+    Wait, YieldRun,
 };
 use super::waits::WaitBlock;
+use super::yields;
 use crate::units::ThreadIndex;
 
 /// Fast enough to be no cost beside the recording, and within 2 % of the levels above it.
@@ -312,10 +314,12 @@ impl<W: Write> TraceWriter<W> {
 
     /// Writes the long runs of yields; their locks, threads and stacks must have been written.
     pub(super) fn cut_yields(&mut self) -> Result<(), WriteError> {
+        if self.yields.is_empty() {
+            return Ok(());
+        }
         let yields = std::mem::take(&mut self.yields);
-        let written = self.chunk_split(ChunkKind::Yields, &yields, |part| {
-            postcard_bytes(ChunkKind::Yields, part)
-        });
+        let Payload { raw, cuts } = yields::payload(&yields);
+        let written = self.chunk_in_parts(ChunkKind::Yields, yields.len() as u64, &raw, &cuts);
         if written.is_err() {
             self.yields = yields;
         }
@@ -334,8 +338,8 @@ impl<W: Write> TraceWriter<W> {
     }
 
     pub(super) fn wait_chunk(&mut self, waits: &[Wait]) -> Result<(), WriteError> {
-        let raw = postcard_bytes(ChunkKind::Waits, &WaitBlock::new(waits))?;
-        self.chunk(ChunkKind::Waits, waits.len() as u64, &raw)
+        let Payload { raw, cuts } = WaitBlock::new(waits).payload();
+        self.chunk_in_parts(ChunkKind::Waits, waits.len() as u64, &raw, &cuts)
     }
 
     pub(super) fn cut_locks(&mut self) -> Result<(), WriteError> {
@@ -412,13 +416,24 @@ impl<W: Write> TraceWriter<W> {
     }
 
     fn chunk(&mut self, kind: ChunkKind, items: u64, raw: &[u8]) -> Result<(), WriteError> {
+        self.chunk_in_parts(kind, items, raw, &[])
+    }
+
+    /// As [`Self::chunk`]; what begins at each of `cuts` is compressed apart from what is before it.
+    fn chunk_in_parts(
+        &mut self,
+        kind: ChunkKind,
+        items: u64,
+        raw: &[u8],
+        cuts: &[usize],
+    ) -> Result<(), WriteError> {
         let offset = self.committed;
         let too_long = || WriteError::TooLong { kind: kind.name(), len: raw.len(), offset };
         let raw_len = u32::try_from(raw.len()).map_err(|_| too_long())?;
         if raw_len > MAX_RAW {
             return Err(too_long());
         }
-        let stored = zstd::bulk::compress(raw, ZSTD_LEVEL)
+        let stored = compress(raw, cuts)
             .map_err(|e| WriteError::Encode { kind: kind.name(), reason: e.to_string() })?;
         let stored_len = u32::try_from(stored.len()).map_err(|_| too_long())?;
         debug_assert!(stored_len <= MAX_STORED, "zstd grows incompressible data by under 1 %");
@@ -442,6 +457,26 @@ impl<W: Write> TraceWriter<W> {
         self.committed += bytes.len() as u64;
         Ok(())
     }
+}
+
+/// One frame, in which a block begins at each of `cuts`: each block has its own table of how likely
+/// bytes are.
+fn compress(raw: &[u8], cuts: &[usize]) -> io::Result<Vec<u8>> {
+    if cuts.is_empty() {
+        return zstd::bulk::compress(raw, ZSTD_LEVEL);
+    }
+    let mut encoder = zstd::Encoder::new(Vec::with_capacity(raw.len() / 2), ZSTD_LEVEL)?;
+    encoder.set_pledged_src_size(Some(raw.len() as u64))?;
+    let mut rest = raw;
+    for &cut in cuts {
+        let here = raw.len() - rest.len();
+        let (part, after) = rest.split_at(cut.saturating_sub(here).min(rest.len()));
+        encoder.write_all(part)?;
+        encoder.flush()?;
+        rest = after;
+    }
+    encoder.write_all(rest)?;
+    encoder.finish()
 }
 
 fn json<T: Serialize + ?Sized>(kind: ChunkKind, value: &T) -> Result<Vec<u8>, WriteError> {

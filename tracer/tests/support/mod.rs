@@ -232,7 +232,7 @@ pub(crate) fn sample() -> Content {
             cpus: 2,
             options: Options {
                 min_wait: Ns(10_000),
-                max_events_per_sec: Some(250_000),
+                max_events_per_sec: None,
                 hooks: "sched".to_owned(),
                 sample_hz: None,
                 uprobes: vec![],
