@@ -64,7 +64,7 @@ impl RunTime {
         };
         let now = Instant::now();
         if let Some(look) = self.under_way.take() {
-            self.end(look, loaded);
+            self.end(&look, loaded);
             self.next = Some(now + EVERY);
             return;
         }
@@ -82,11 +82,11 @@ impl RunTime {
     pub(super) fn finish(&mut self, loaded: Option<&Loaded>) {
         self.next = None;
         if let (Some(look), Some(loaded)) = (self.under_way.take(), loaded) {
-            self.end(look, loaded);
+            self.end(&look, loaded);
         }
     }
 
-    fn end(&mut self, look: Look, loaded: &Loaded) {
+    fn end(&mut self, look: &Look, loaded: &Loaded) {
         let (run, runs) = loaded.run_times().unwrap_or_default();
         let looked = u64::try_from(look.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.sampled.looked += Ns(looked);
