@@ -41,8 +41,12 @@ pub struct CpuClock {
     pub kind: u32,
     /// The other CPU of the core, plus 1; 0: there is none. Written by user space.
     pub sibling: u32,
+    /// Who ran before that, like `tid`.
+    pub last_tid: u32,
+    /// Who ran before that: a kind.
+    pub last_kind: u32,
     /// Always 0.
-    pub _pad: [u32; 3],
+    pub _pad: u32,
 }
 
 /// Time on a CPU.
@@ -100,8 +104,8 @@ pub const ANYTHING: u32 = 0;
 pub const SPINNING: u32 = 1;
 /// One that found it in a futex call.
 pub const IN_FUTEX: u32 = 2;
-/// No sample: nanoseconds on the CPU in and between yields, timed at each of them
-/// (`--hooks syscall`).
+/// No sample: nanoseconds on the CPU in and between yields and in futex calls, timed at each of
+/// them (`--hooks syscall`).
 pub const TIMED: u32 = 3;
 
 /// What a sample found, or what was timed.

@@ -13,7 +13,7 @@ use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::macros::{btf_tracepoint, map};
 use aya_ebpf::maps::{Array, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya_ebpf::programs::BtfTracePointContext;
-use tracer_common::DropReason;
+use tracer_common::{DropReason, ThreadState};
 use tracer_common::energy::{
     CpuClock, CpuSums, EnergySampleKey, IDLE, KERNEL, MAX_CPUS, OTHER, OnCpu, OnCpuKey, Straddle,
     TIMED, TRACED, TRACER, WINDOW_SLOTS,
@@ -75,6 +75,23 @@ pub(super) fn runs(task: Task) {
     }
 }
 
+/// Who ran before the last switch of this CPU, and when that was, if a tick of the sampler that was due
+/// at `due` is theirs: a kind, a thread, a time.
+///
+/// A switch happens with interrupts off, from well before the tracepoint on (`__schedule`,
+/// `kernel/sched/core.c`; before a CPU goes idle it looks there for work elsewhere), and a tick that is
+/// due then comes when the next task enables them.
+#[inline(always)]
+pub(super) fn before(due: u64) -> Option<(u32, u32, u64)> {
+    // SAFETY: a helper without arguments.
+    let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
+    let clock = CPU_CLOCKS.get_ptr(cpu)?;
+    // SAFETY: this CPU's value; interrupts are off wherever it is written.
+    let (kind, tid, since) =
+        unsafe { ((*clock).last_kind, (*clock).last_tid, (*clock).since_ns) };
+    (due < since).then_some((kind, tid, since))
+}
+
 /// Ends the slice of whom it is known to be, `owner`, and begins that of `next`.
 #[inline(always)]
 fn slice_ends(owner: (u32, u32), next: (u32, u32)) {
@@ -131,6 +148,8 @@ fn slice_ends(owner: (u32, u32), next: (u32, u32)) {
         write_volatile(&raw mut clock.busy_ns, busy);
         write_volatile(&raw mut clock.sibling_busy_ns, sibling_busy);
         write_volatile(&raw mut clock.generation, generation);
+        write_volatile(&raw mut clock.last_tid, owner.1);
+        write_volatile(&raw mut clock.last_kind, owner.0);
         write_volatile(&raw mut clock.tid, tid);
         write_volatile(&raw mut clock.kind, kind);
         write_volatile(seq, *seq + 1);
@@ -216,19 +235,28 @@ fn plus(sums: &mut OnCpu, slice: OnCpu) {
     sums.shared_ns += slice.shared_ns;
 }
 
-/// Counts what a CPU-clock sample found the current thread doing.
+/// Counts what a CPU-clock sample found a thread doing; `lock` is marked with its memory.
 #[inline(always)]
 pub(super) fn sampled(tid: u32, doing: u32, lock: u64) {
     count(EnergySampleKey { lock, tid, doing }, 1);
 }
 
-/// The current thread spun for a lock for so long (`--hooks syscall`); 0: which one is not known.
+/// The current thread was at a lock for so long (`--hooks syscall`); 0: which one is not known.
 #[inline(always)]
 pub(super) fn spun(tid: u32, lock: u64, ns: u64) {
     if energy_samples() != 0 && ns != 0 {
         let lock = if lock == 0 { 0 } else { process::tag(lock) };
         count(EnergySampleKey { lock, tid, doing: TIMED }, ns);
     }
+}
+
+/// Time that the thread spent on the way to the futex wait under way, if that turned out to be for the
+/// lock that it spun for; told once.
+#[inline(always)]
+pub(super) fn straight(state: &mut ThreadState, lock: u64) -> u64 {
+    let gap = if lock == state.spin.lock { u64::from(state.spin.gap_ns) } else { 0 };
+    state.spin.gap_ns = 0;
+    gap
 }
 
 #[inline(always)]

@@ -172,6 +172,7 @@ pub(super) fn create(settings: &Settings, offsets: TaskOffsets) -> Result<Ebpf, 
         .override_global("ENERGY_ON", &energy, true)
         .override_global("OWN_TGID", &own, true)
         .override_global("TASK_FLAGS", &offsets.flags, true)
+        .override_global("TICK_DUE", &offsets.tick_due, true)
         .override_global("TARGET_TGID", &target, true)
         .override_global("FOLLOW_FORKS", &u32::from(settings.follow), true)
         .override_global("MIN_WAIT_NS", &settings.min_wait.0, true)
