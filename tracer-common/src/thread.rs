@@ -68,7 +68,9 @@ pub struct Spin {
     pub register: u32,
     /// Nanoseconds from such a call's end to the beginning of the futex wait under way, if the thread
     /// went straight from one to the other; else 0 (`--hooks syscall` only).
-    pub gap_ns: u32,
+    pub gap_ns: u16,
+    /// 1 if the last yield was the first of its spin (`--hooks syscall` only).
+    pub is_first: u16,
 }
 
 /// Callee-saved registers of x86_64 that can hold the lock across a call (System V ABI).

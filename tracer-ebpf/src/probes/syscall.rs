@@ -85,7 +85,7 @@ fn lw_sys_exit(ctx: BtfTracePointContext) -> i32 {
 fn enter_futex(state: &mut ThreadState, registers: Registers, now: u64) {
     let syscall = &mut state.syscall;
     let gap = now.saturating_sub(state.spin.mark_ns);
-    state.spin.gap_ns = if gap < SPIN_GAP_NS { gap as u32 } else { 0 };
+    state.spin.gap_ns = if gap < SPIN_GAP_NS { gap as u16 } else { 0 };
     state.spin.mark_ns = now;
     syscall.sp = registers.sp();
     if let Some(wait) = wait_of(registers) {
@@ -114,8 +114,14 @@ fn enter_yield(state: &mut ThreadState, registers: Registers, now: u64) {
     spin::on_yield(state, registers, current);
     // on_yield begins anew, with one yield, if the place or the lock is another.
     if spinning && state.spin.yields > 1 && gap < SPIN_GAP_NS {
-        state.spin.spin_ns += gap;
-        energy::spun(current.pid(), state.spin.lock, gap);
+        // The way into the spin's first call and out of its last one can't be seen from here. Together
+        // they are one more of what lies between two of them.
+        let spun = if state.spin.is_first != 0 { 2 * gap } else { gap };
+        state.spin.is_first = 0;
+        state.spin.spin_ns += spun;
+        energy::spun(current.pid(), state.spin.lock, spun);
+    } else {
+        state.spin.is_first = 1;
     }
     state.spin.mark_ns = now;
     state.syscall.yielding = 1;
