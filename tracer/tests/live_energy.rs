@@ -160,6 +160,7 @@ fn with_timed_yields_a_spinning_program_is_given_what_it_spun() {
     all_time_is_somewhere(&windows);
     let report = live::report(&trace);
     assert_eq!(report["energy"]["spin_split"], "timed");
+    assert_eq!(report["energy"]["futex_split"], "timed");
     let package = conserved(&report);
     let (first, last) = (windows[0].start.0, windows.last().expect("windows").end.0);
     let (before, after) = (simulator.at(first), simulator.at(last));

@@ -13,11 +13,11 @@ use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::macros::{btf_tracepoint, map};
 use aya_ebpf::maps::{Array, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya_ebpf::programs::BtfTracePointContext;
-use tracer_common::{DropReason, ThreadState};
 use tracer_common::energy::{
     CpuClock, CpuSums, EnergySampleKey, IDLE, KERNEL, MAX_CPUS, OTHER, OnCpu, OnCpuKey, Straddle,
     TIMED, TRACED, TRACER, WINDOW_SLOTS,
 };
+use tracer_common::{DropReason, ThreadState};
 
 use crate::counters::lost;
 use crate::globals::{energy_samples, own_tgid, target_tgid};
@@ -87,8 +87,7 @@ pub(super) fn before(due: u64) -> Option<(u32, u32, u64)> {
     let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
     let clock = CPU_CLOCKS.get_ptr(cpu)?;
     // SAFETY: this CPU's value; interrupts are off wherever it is written.
-    let (kind, tid, since) =
-        unsafe { ((*clock).last_kind, (*clock).last_tid, (*clock).since_ns) };
+    let (kind, tid, since) = unsafe { ((*clock).last_kind, (*clock).last_tid, (*clock).since_ns) };
     (due < since).then_some((kind, tid, since))
 }
 

@@ -27,10 +27,10 @@ use crate::globals::{energy_samples, target_tgid, tick_due};
 use crate::identify::{self, object_type};
 use crate::maps::{SAMPLED, SAMPLES, SPIN_SITES};
 use crate::mutex::{lw_is_mutex, register_at};
-use crate::{process, quick, states};
 use crate::registers::{Registers, SYS_SCHED_YIELD};
 use crate::task::Task;
 use crate::user_memory::word;
+use crate::{process, quick, states};
 
 /// glibc's `sched_yield` is no longer than this before its system call
 /// (`endbr64; mov $24, %eax; syscall` is 11 bytes), and with what comes after it.

@@ -55,7 +55,8 @@ pub fn task_offsets() -> Result<TaskOffsets, BtfError> {
         ("timerqueue_node", "expires"),
     ];
     // Without it samples are of who was interrupted.
-    let tick_due = tick_due.iter().try_fold(0, |sum, &(of, name)| Some(sum + member(of, name).ok()?));
+    let tick_due =
+        tick_due.iter().try_fold(0, |sum, &(of, name)| Some(sum + member(of, name).ok()?));
     Ok(TaskOffsets {
         tick_due: tick_due.unwrap_or(0),
         pid: task("pid")?,

@@ -24,7 +24,11 @@ pub(super) struct Waiting<'a> {
 }
 
 impl<'a> Waiting<'a> {
-    pub(super) fn new(interval: &'a EnergyInterval, covers: &Covers, source: &EnergySource) -> Self {
+    pub(super) fn new(
+        interval: &'a EnergyInterval,
+        covers: &Covers,
+        source: &EnergySource,
+    ) -> Self {
         let timed = source.spin_timed;
         let counts = |one: &&EnergySamples| match one.doing {
             Doing::Anything => true,
