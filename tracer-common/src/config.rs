@@ -60,9 +60,6 @@ pub struct TaskOffsets {
     pub pid_level: u32,
     /// `flags`.
     pub flags: u32,
-    /// `hw.hrtimer.node.expires` in `struct perf_event`: when the tick of a software clock was due. 0 if
-    /// the kernel has no such member.
-    pub tick_due: u32,
 }
 
 plain_data!(InterpreterConfig = 120);

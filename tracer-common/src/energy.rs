@@ -41,12 +41,8 @@ pub struct CpuClock {
     pub kind: u32,
     /// The other CPU of the core, plus 1; 0: there is none. Written by user space.
     pub sibling: u32,
-    /// Who ran before that, like `tid`.
-    pub last_tid: u32,
-    /// Who ran before that: a kind.
-    pub last_kind: u32,
     /// Always 0.
-    pub _pad: u32,
+    pub _pad: [u32; 3],
 }
 
 /// Time on a CPU.

@@ -54,8 +54,6 @@ globals! {
     own_tgid, OWN_TGID: u32 = 0;
     /// Offset of `flags` in `struct task_struct`.
     task_flags, TASK_FLAGS: u32 = 0;
-    /// Offset of `hw.hrtimer.node.expires` in `struct perf_event`; 0: there is none.
-    tick_due, TICK_DUE: u32 = 0;
     /// Offset of `se.sum_exec_runtime` in `struct task_struct`.
     task_exec, TASK_EXEC: u32 = 0;
 }

@@ -97,16 +97,6 @@ pub(crate) fn tag(address: u64) -> u64 {
     if several() { process::tag(number(), address) } else { address }
 }
 
-/// An address in the memory of that process, as a key.
-#[inline(always)]
-pub(crate) fn tag_of(tgid: u32, address: u64) -> u64 {
-    if several() {
-        process::tag(of(tgid).map_or(0, |process| process.number), address)
-    } else {
-        address
-    }
-}
-
 /// The address in such a key.
 #[inline(always)]
 pub(crate) fn untag(tagged: u64) -> u64 {

@@ -75,22 +75,6 @@ pub(super) fn runs(task: Task) {
     }
 }
 
-/// Who ran before the last switch of this CPU, and when that was, if a tick of the sampler that was due
-/// at `due` is theirs: a kind, a thread, a time.
-///
-/// A switch happens with interrupts off, from well before the tracepoint on (`__schedule`,
-/// `kernel/sched/core.c`; before a CPU goes idle it looks there for work elsewhere), and a tick that is
-/// due then comes when the next task enables them.
-#[inline(always)]
-pub(super) fn before(due: u64) -> Option<(u32, u32, u64)> {
-    // SAFETY: a helper without arguments.
-    let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
-    let clock = CPU_CLOCKS.get_ptr(cpu)?;
-    // SAFETY: this CPU's value; interrupts are off wherever it is written.
-    let (kind, tid, since) = unsafe { ((*clock).last_kind, (*clock).last_tid, (*clock).since_ns) };
-    (due < since).then_some((kind, tid, since))
-}
-
 /// Ends the slice of whom it is known to be, `owner`, and begins that of `next`.
 #[inline(always)]
 fn slice_ends(owner: (u32, u32), next: (u32, u32)) {
@@ -147,8 +131,6 @@ fn slice_ends(owner: (u32, u32), next: (u32, u32)) {
         write_volatile(&raw mut clock.busy_ns, busy);
         write_volatile(&raw mut clock.sibling_busy_ns, sibling_busy);
         write_volatile(&raw mut clock.generation, generation);
-        write_volatile(&raw mut clock.last_tid, owner.1);
-        write_volatile(&raw mut clock.last_kind, owner.0);
         write_volatile(&raw mut clock.tid, tid);
         write_volatile(&raw mut clock.kind, kind);
         write_volatile(seq, *seq + 1);

@@ -8,39 +8,30 @@
 //! Whatever the timer interrupted, the saved user registers of the current task are what they were
 //! at its system call or, in user mode, at the interrupt. Time with interrupts off (inside the
 //! scheduler, at either end of a system call) is seen a little later, mostly still in the same spin.
-//! Not so at a switch: there the tick comes in whoever is next. With an energy counter the CPU's last
-//! switch is known, and a tick that was due before it counts for who ran then.
 
-use aya_ebpf::EbpfContext;
-use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
 use aya_ebpf::macros::perf_event;
 use aya_ebpf::programs::PerfEventContext;
-use tracer_common::energy::{ANYTHING, IN_FUTEX, SPINNING, TRACED};
+use tracer_common::energy::{ANYTHING, IN_FUTEX, SPINNING};
 use tracer_common::sample::SPIN_CODE_SLOTS;
-use tracer_common::thread::{SPIN_REGISTERS, SPINS, WHY_FUTEX, WHY_RUNNING};
+use tracer_common::thread::SPIN_REGISTERS;
 use tracer_common::{DropReason, LockSamples};
 
 use super::energy;
 use crate::counters::lost;
-use crate::globals::{energy_samples, target_tgid, tick_due};
+use crate::globals::{energy_samples, target_tgid};
 use crate::identify::{self, object_type};
 use crate::maps::{SAMPLED, SAMPLES, SPIN_SITES};
 use crate::mutex::{lw_is_mutex, register_at};
+use crate::process;
 use crate::registers::{Registers, SYS_SCHED_YIELD};
 use crate::task::Task;
 use crate::user_memory::word;
-use crate::{process, quick, states};
 
 /// glibc's `sched_yield` is no longer than this before its system call
 /// (`endbr64; mov $24, %eax; syscall` is 11 bytes), and with what comes after it.
 const STUB_BEFORE: u64 = 16;
 const STUB_BYTES: u64 = 48;
-
-/// `event` in `struct bpf_perf_event_data_kern` (`include/linux/perf_event.h`), since 4.12.
-const EVENT: usize = 16;
-/// What was the last switch for `lw_energy` was that for `lw_switch`, which ran right before.
-const SAME_SWITCH_NS: u64 = 20_000;
 
 /// What a sample hit.
 enum Hit {
@@ -54,13 +45,13 @@ enum Hit {
 
 /// Counts what the target's threads spin on.
 #[perf_event]
-fn lw_sample(ctx: PerfEventContext) -> u32 {
-    sample(&ctx);
+fn lw_sample(_ctx: PerfEventContext) -> u32 {
+    sample();
     0
 }
 
 #[inline(always)]
-fn sample(ctx: &PerfEventContext) {
+fn sample() {
     let Some(totals) = SAMPLED.get_ptr_mut(0) else { return };
     // SAFETY: this CPU's value, and this program does not interrupt itself.
     let totals = unsafe { &mut *totals };
@@ -69,13 +60,6 @@ fn sample(ctx: &PerfEventContext) {
     let current = Task(unsafe { bpf_get_current_task_btf() }.cast());
     if energy_samples() != 0 {
         energy::runs(current);
-        if let Some((kind, tid, since)) = energy::before(due(ctx)) {
-            if kind == TRACED {
-                totals.target += 1;
-                leaving(tid, since);
-            }
-            return;
-        }
     }
     if !process::includes::<false>(target_tgid(), current) {
         return;
@@ -101,36 +85,6 @@ fn sample(ctx: &PerfEventContext) {
                 totals.lost += 1;
             }
         }
-    }
-}
-
-/// When this tick was due; the end of time if that can't be read.
-#[inline(always)]
-fn due(ctx: &PerfEventContext) -> u64 {
-    if tick_due() == 0 {
-        return u64::MAX;
-    }
-    // SAFETY: the helper checks the addresses and faults softly.
-    unsafe {
-        bpf_probe_read_kernel(ctx.as_ptr().cast::<u8>().add(EVENT).cast::<u64>())
-            .and_then(|event| bpf_probe_read_kernel((event + u64::from(tick_due())) as *const u64))
-            .unwrap_or(u64::MAX)
-    }
-}
-
-/// The tick is of a thread that was about to leave the CPU, which it did at `since`: to sleep in a futex
-/// wait, to yield, or for another reason.
-#[inline(always)]
-fn leaving(tid: u32, since: u64) {
-    energy::sampled(tid, ANYTHING, 0);
-    let Some(state) = states::of(tid) else { return };
-    let parked = matches!(state.why, WHY_FUTEX | WHY_RUNNING)
-        && since.wrapping_sub(state.out_ns) < SAME_SWITCH_NS;
-    if parked {
-        energy::sampled(tid, IN_FUTEX, process::tag_of(state.tgid, state.current.lock));
-    } else if let Some(slot) = quick::of(tid).filter(|slot| slot.asleep & SPINS != 0) {
-        let lock = if slot.sp == 0 { 0 } else { process::tag_of(state.tgid, slot.lock) };
-        energy::sampled(tid, SPINNING, lock);
     }
 }
 

@@ -48,17 +48,7 @@ pub fn task_offsets() -> Result<TaskOffsets, BtfError> {
     // `__state` since 5.14 (commit 2f064a59a11f), `state` before.
     let state = task("__state").or_else(|_| task("state"))?;
     let sum_exec_runtime = task("se")? + member("sched_entity", "sum_exec_runtime")?;
-    let tick_due = [
-        ("perf_event", "hw"),
-        ("hw_perf_event", "hrtimer"),
-        ("hrtimer", "node"),
-        ("timerqueue_node", "expires"),
-    ];
-    // Without it samples are of who was interrupted.
-    let tick_due =
-        tick_due.iter().try_fold(0, |sum, &(of, name)| Some(sum + member(of, name).ok()?));
     Ok(TaskOffsets {
-        tick_due: tick_due.unwrap_or(0),
         pid: task("pid")?,
         tgid: task("tgid")?,
         state,

@@ -1,5 +1,7 @@
 //! Loading and attaching, each program on its own: a refusal is a missing feature with a reason.
 
+use std::time::{Duration, Instant};
+
 use aya::programs::perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent};
 use aya::programs::{BtfTracePoint, PerfEvent, Program, ProgramError};
 use aya::util::online_cpus;
@@ -170,7 +172,6 @@ pub(super) fn create(settings: &Settings, offsets: TaskOffsets) -> Result<Ebpf, 
         .override_global("ENERGY_ON", &energy, true)
         .override_global("OWN_TGID", &own, true)
         .override_global("TASK_FLAGS", &offsets.flags, true)
-        .override_global("TICK_DUE", &offsets.tick_due, true)
         .override_global("TARGET_TGID", &target, true)
         .override_global("FOLLOW_FORKS", &u32::from(settings.follow), true)
         .override_global("MIN_WAIT_NS", &settings.min_wait.0, true)
@@ -334,36 +335,21 @@ impl Prepared {
 /// each were inherited.
 fn attach_sampler(program: &mut PerfEvent, hz: u32) -> Result<(), ProgramError> {
     let clock = PerfEventConfig::Software(SoftwareEvent::CpuClock);
-    // Beyond the machine's own limit as a frequency, which the kernel then refuses in its own words.
-    let as_frequency = SamplePolicy::Frequency(u64::from(hz));
-    let within = sample_rate_limit().is_some_and(|limit| hz <= limit);
+    // As a frequency, so that the machine's own limit (`kernel.perf_event_max_sample_rate`) holds;
+    // for this clock the kernel makes a fixed period of it (`perf_swevent_init_hrtimer`).
+    let policy = SamplePolicy::Frequency(u64::from(hz));
     let cpus = online_cpus().map_err(|(_, error)| error)?;
+    // Spread over a period. Each clock ticks at its distance from the others for the whole recording:
+    // one that came some microseconds after another CPU's would always find that one's thread in the
+    // other's interrupt, where it holds nothing up. (Seen: most of the spinning missing on that CPU,
+    // in four of nine recordings.)
+    let apart = Duration::from_secs(1) / hz.max(1) / u32::try_from(cpus.len().max(1)).unwrap_or(1);
+    let begun = Instant::now();
     for (n, cpu) in (0..).zip(cpus) {
-        let policy = if within { SamplePolicy::Period(period(hz, n)) } else { as_frequency };
+        std::thread::sleep((apart * n).saturating_sub(begun.elapsed()));
         program.attach(clock, PerfEventScope::AllProcessesOneCpu { cpu }, policy, false)?;
     }
     Ok(())
-}
-
-/// Nanoseconds between the ticks of the `n`th CPU: those of `hz`, by up to 0.5 % more or less, and not the
-/// same for any two.
-///
-/// Clocks of one period would tick at the same distance from each other for the whole recording, and each
-/// tick is felt on the other CPUs: it stops a thread that may hold a lock, and others spin for it. One that
-/// comes always some microseconds after another CPU's finds too many of these spins, or none of them.
-/// (Seen: nearly all of the spinning missing on one CPU.) So they drift past each other.
-fn period(hz: u32, n: u32) -> u64 {
-    /// 2^32 / the golden ratio: its multiples modulo 2^32 stay as far apart as can be.
-    const STEP: u32 = 2_654_435_769;
-    let period = 1_000_000_000 / u64::from(hz.max(1));
-    let part = u64::from(n.wrapping_add(1).wrapping_mul(STEP));
-    period - period / 200 + ((period / 100 * part) >> 32)
-}
-
-/// `kernel.perf_event_max_sample_rate`, which the kernel holds frequencies against, but not periods.
-fn sample_rate_limit() -> Option<u32> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/perf_event_max_sample_rate").ok()?;
-    text.trim().parse().ok()
 }
 
 fn program<'a, P>(ebpf: &'a mut Ebpf, spec: &ProgramSpec) -> Result<&'a mut P, ProgramError>
