@@ -1,9 +1,9 @@
 """Threads that say themselves what they do: for the tests of energy, whose truth must not be lockwatt's.
 
 Each thread has a slot of two 64-bit numbers in a file that others map: nanoseconds of CPU time that it has
-spent waiting for the lock and waking who waits for it, and of CPU time in all. Of the former the cost of
-the two clock readings around an acquisition, or a release, is taken off, and what is then shorter than a
-sched_yield is none: there the lock was free, or nobody waited, and only its cache line was elsewhere.
+spent waiting for the lock and waking who waits for it, and of CPU time in all. It is waiting if it found the
+lock taken. Releasing is waking if somebody was waiting and it took as long as a system call. What two
+readings of the clock cost is taken off, as measured right afterwards: a tracer may make them dearer.
 
 --mode lock: the threads, each on a CPU of its own, take one threading.Lock in turns, hold it for a while
 and leave it alone for longer. On a free-threaded build who finds it taken spins, and parks now and then:
@@ -22,48 +22,43 @@ import _common
 clock = time.thread_time_ns
 
 
-def cost_of_clock():
-    costs = []
-    lock = threading.Lock()
-    for _ in range(2000):
-        before = clock()
-        lock.acquire()
-        costs.append(clock() - before)
-        lock.release()
-    return sorted(costs)[len(costs) // 2]
-
-
 def cost_of_yield():
     costs = []
     for _ in range(2000):
         before = clock()
         os.sched_yield()
-        costs.append(clock() - before)
+        after = clock()
+        costs.append(2 * after - before - clock())
     return sorted(costs)[len(costs) // 2]
 
 
-def fight(stop, slots, place, lock, hold, rest, cpu):
+def fight(stop, slots, place, lock, wanted, hold, rest, cpu):
     os.sched_setaffinity(0, [cpu])
     dice = random.Random(cpu)
     rests = [range(dice.randrange(rest // 2, 3 * rest // 2)) for _ in range(500)]
     held = range(hold)
-    cost = cost_of_clock()
-    # No way through the lock's slow path is shorter than one yield, or one system call that wakes.
+    # No system call that wakes somebody is shorter than one that does nothing.
     least = cost_of_yield()
     waited = 0
     while not stop.requested:
         for rounds in rests:
-            before = clock()
-            lock.acquire()
-            after = clock()
+            if not lock.acquire(False):
+                wanted[place] = True
+                before = clock()
+                lock.acquire()
+                after = clock()
+                waited += max(2 * after - before - clock(), 0)
+                wanted[place] = False
             for _ in held:
                 pass
+            awaited = True in wanted
             leaves = clock()
             lock.release()
             left = clock()
-            for spent in (after - before, left - leaves):
+            if awaited or True in wanted:
+                spent = 2 * left - leaves - clock()
                 if spent >= least:
-                    waited += spent - cost
+                    waited += spent
             slots[2 * place] = waited
             slots[2 * place + 1] = left
             for _ in rounds:
@@ -102,9 +97,10 @@ def main():
     cpu = [cpus[(options.first_cpu + k) % len(cpus)] for k in range(options.threads)]
     stop = _common.arm(options.seconds)
     lock = threading.Lock()
+    wanted = [False] * options.threads
     _common.announce(lock=lock)
     if options.mode == "lock":
-        work = [(fight, stop, slots, k, lock, options.hold, options.rest, cpu[k]) for k in range(options.threads)]
+        work = [(fight, stop, slots, k, lock, wanted, options.hold, options.rest, cpu[k]) for k in range(options.threads)]
     else:
         work = [(compute, stop, slots, k, options.duty, cpu[k]) for k in range(options.threads)]
     _common.join(_common.start(work))

@@ -100,8 +100,8 @@ pub const ANYTHING: u32 = 0;
 pub const SPINNING: u32 = 1;
 /// One that found it in a futex call.
 pub const IN_FUTEX: u32 = 2;
-/// No sample: nanoseconds on the CPU in and between yields, timed at each of them
-/// (`--hooks syscall`).
+/// No sample: nanoseconds on the CPU in and between yields and in futex calls, timed at each of
+/// them (`--hooks syscall`).
 pub const TIMED: u32 = 3;
 
 /// What a sample found, or what was timed.

@@ -57,7 +57,8 @@ pub struct Spin {
     pub yielded_ns: u64,
     /// Nanoseconds on the CPU in and between them (`--hooks syscall` only).
     pub spin_ns: u64,
-    /// When the running `sched_yield` call began, or the last one ended (`--hooks syscall` only).
+    /// When the running `sched_yield` or futex call began, or the last one ended; 0: that was not to
+    /// wait (`--hooks syscall` only).
     pub mark_ns: u64,
     /// Python stack at the first of the yields: an id, or a [`crate::NoStack`] number.
     pub stack: u64,
@@ -65,8 +66,11 @@ pub struct Spin {
     pub registers: [u64; SPIN_REGISTERS],
     /// 1-based index of the learned register, 0 = not learned.
     pub register: u32,
-    /// Always 0.
-    pub _pad: u32,
+    /// Nanoseconds from such a call's end to the beginning of the futex wait under way, if the thread
+    /// went straight from one to the other; else 0 (`--hooks syscall` only).
+    pub gap_ns: u16,
+    /// 1 if the last yield was the first of its spin (`--hooks syscall` only).
+    pub is_first: u16,
 }
 
 /// Callee-saved registers of x86_64 that can hold the lock across a call (System V ABI).
@@ -78,7 +82,8 @@ pub const SPIN_REGISTERS: usize = 6;
 pub struct SyscallState {
     /// The futex word's user address.
     pub uaddr: u64,
-    /// User stack pointer at the call.
+    /// User stack pointer at the call. Of a call that wakes, which has no use for it: the lock, as far
+    /// as the arguments say.
     pub sp: u64,
     /// The `op` argument (`FUTEX_WAIT_BITSET` for `futex_wait` and `futex_waitv`).
     pub op: u32,

@@ -274,7 +274,16 @@ fn timed_yields_are_said_to_be() {
     assert_eq!((of(&sampled.1), of(&timed.1)), (2_500_000, 2_000_000));
     assert!(text(&["report", &sampled.1]).contains("waiting on the CPU, by samples"));
     assert!(text(&["report", &timed.1]).contains("spinning as timed at each yield"));
-    assert_eq!(report(&timed.1, &[])["energy"]["spin_split"], "timed");
+    let energy = &report(&timed.1, &[])["energy"];
+    assert_eq!(
+        (&energy["spin_split"], &energy["futex_split"]),
+        (&"timed".into(), &"sampled".into())
+    );
+    let source = EnergySource { spin_timed: true, futex_timed: true, ..Made::default().source };
+    let timed = trace(&Made { source, ..Made::default() });
+    let said = text(&["report", &timed.1]);
+    assert!(said.contains("as timed at each yield and futex call"), "{said}");
+    assert_eq!(report(&timed.1, &[])["energy"]["futex_split"], "timed");
 }
 
 /// Where that little time is in question a recording is complete, and says so in each output; without

@@ -15,9 +15,10 @@ use serde_json::Value;
 use tracer::trace::energy::EnergyWindow;
 use tracer::trace::{TraceReader, Visited};
 
-/// How near a lock's energy must come to what the program says that it waited. Where it hardly parks
-/// it came within 4 %; how much it parks is the machine's mood, and then user code around the futex
-/// calls is in its own figure and in nobody's samples (docs/energy.md).
+/// How near a lock's energy must come to what the program says that it waited. On a quiet machine it was
+/// 3 to 6 % low, timed or sampled: user code around the calls is in the program's own figure and in nobody
+/// else's. The more other programs run, the more the kernel's clock of a thread has that it did not run
+/// (docs/energy.md), so that a machine that is not quite busy enough to say so needs room too.
 const PARKS_NOW_AND_THEN: f64 = 0.10;
 
 /// Other programs had a tenth of the CPUs' time: then threads are switched out in the middle of what they
@@ -160,6 +161,7 @@ fn with_timed_yields_a_spinning_program_is_given_what_it_spun() {
     all_time_is_somewhere(&windows);
     let report = live::report(&trace);
     assert_eq!(report["energy"]["spin_split"], "timed");
+    assert_eq!(report["energy"]["futex_split"], "timed");
     let package = conserved(&report);
     let (first, last) = (windows[0].start.0, windows.last().expect("windows").end.0);
     let (before, after) = (simulator.at(first), simulator.at(last));

@@ -128,8 +128,12 @@ fn summary(source: &EnergySource, intervals: &[EnergyInterval]) -> EnergySummary
 
 fn policies() -> impl Strategy<Value = EnergySource> {
     let weight = || prop::option::of(100_000u32..2_000_000);
-    (prop::option::of(0.0f64..300.0), weight(), weight(), any::<bool>()).prop_map(
-        |(idle, smt, spin, spin_timed)| EnergySource { spin_timed, ..source(idle, smt, spin) },
+    (prop::option::of(0.0f64..300.0), weight(), weight(), any::<bool>(), any::<bool>()).prop_map(
+        |(idle, smt, spin, spin_timed, futex_timed)| EnergySource {
+            spin_timed,
+            futex_timed,
+            ..source(idle, smt, spin)
+        },
     )
 }
 
@@ -368,7 +372,8 @@ fn what_is_below_the_noise_is_said_to_be() {
 }
 
 /// With timed yields the time is as it was measured, and samples of spinning don't count: exact, but
-/// for what the counter's readings are off. Futex calls are sampled all the same.
+/// for what the counter's readings are off. Futex calls are sampled all the same, unless they were
+/// timed.
 #[test]
 fn timed_yields_take_the_place_of_samples() {
     let samples =
@@ -392,6 +397,13 @@ fn timed_yields_take_the_place_of_samples() {
     assert!(spun.sigma < 15_000.0 && futex.sigma > 20_000.0, "{spun:?} {futex:?}");
     // With γ = 1/2 a thread that waits half of its time has 3/4 of the weight of one that doesn't.
     assert!(spun.low < Microjoules(200_000) && spun.high == Microjoules(300_000), "{spun:?}");
-    let sampled = self::summary(&source(None, None, None), &[interval]);
+    let sampled = self::summary(&source(None, None, None), std::slice::from_ref(&interval));
     assert_eq!(sampled.locks[&LockIndex(1)].energy, Microjoules(700_000));
+    // Where futex calls were timed as well, their samples don't count either, and nothing is sampled.
+    let all_timed = EnergySource { futex_timed: true, ..timed };
+    let summary = self::summary(&all_timed, std::slice::from_ref(&interval));
+    assert_eq!(summary.locks[&LockIndex(1)].energy, Microjoules(300_000));
+    assert!(summary.locks.get(&LockIndex(2)).is_none_or(|lock| lock.energy == Microjoules(0)));
+    assert_eq!(summary.waiting.energy, Microjoules(400_000));
+    assert!(summary.locks[&LockIndex(1)].sigma < 15_000.0);
 }

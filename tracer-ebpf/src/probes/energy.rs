@@ -13,11 +13,11 @@ use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::macros::{btf_tracepoint, map};
 use aya_ebpf::maps::{Array, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya_ebpf::programs::BtfTracePointContext;
-use tracer_common::DropReason;
 use tracer_common::energy::{
     CpuClock, CpuSums, EnergySampleKey, IDLE, KERNEL, MAX_CPUS, OTHER, OnCpu, OnCpuKey, Straddle,
     TIMED, TRACED, TRACER, WINDOW_SLOTS,
 };
+use tracer_common::{DropReason, ThreadState};
 
 use crate::counters::lost;
 use crate::globals::{energy_samples, own_tgid, target_tgid};
@@ -216,19 +216,28 @@ fn plus(sums: &mut OnCpu, slice: OnCpu) {
     sums.shared_ns += slice.shared_ns;
 }
 
-/// Counts what a CPU-clock sample found the current thread doing.
+/// Counts what a CPU-clock sample found a thread doing; `lock` is marked with its memory.
 #[inline(always)]
 pub(super) fn sampled(tid: u32, doing: u32, lock: u64) {
     count(EnergySampleKey { lock, tid, doing }, 1);
 }
 
-/// The current thread spun for a lock for so long (`--hooks syscall`); 0: which one is not known.
+/// The current thread was at a lock for so long (`--hooks syscall`); 0: which one is not known.
 #[inline(always)]
 pub(super) fn spun(tid: u32, lock: u64, ns: u64) {
     if energy_samples() != 0 && ns != 0 {
         let lock = if lock == 0 { 0 } else { process::tag(lock) };
         count(EnergySampleKey { lock, tid, doing: TIMED }, ns);
     }
+}
+
+/// Time that the thread spent on the way to the futex wait under way, if that turned out to be for the
+/// lock that it spun for; told once.
+#[inline(always)]
+pub(super) fn straight(state: &mut ThreadState, lock: u64) -> u64 {
+    let gap = if lock == state.spin.lock { u64::from(state.spin.gap_ns) } else { 0 };
+    state.spin.gap_ns = 0;
+    gap
 }
 
 #[inline(always)]

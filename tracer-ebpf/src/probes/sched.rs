@@ -161,9 +161,17 @@ fn switch_out<const REGISTERS: bool, const ONE: bool>(
         state.spin.spin_ns += spun;
         energy::spun(tid, state.spin.lock, spun);
     }
+    // On the CPU in a futex call so far; `leave_futex` has the rest.
+    let calling = syscall_hooks() != 0 && state.syscall.active != 0;
+    let called = if calling { now.saturating_sub(state.spin.mark_ns.max(state.in_ns)) } else { 0 };
     state.out_ns = now;
     if preempted || task_state == 0 {
         state.why = WHY_PREEMPTED;
+        if calling {
+            // Rare, and not worth a look at the arguments.
+            let wait = identify::is_wait(state.syscall.op);
+            energy::spun(tid, if wait { 0 } else { state.syscall.sp }, called);
+        }
         if syscall_hooks() == 0 {
             spin::flush(tid, state, now, prev.exec_ns());
         } else if !preempted && in_yield::<REGISTERS>(prev, &state.syscall) {
@@ -186,6 +194,10 @@ fn switch_out<const REGISTERS: bool, const ONE: bool>(
             }
             quick::fall_asleep(tid, state);
             spin::on_park(state, state.current.lock);
+            if calling {
+                let lock = state.current.lock;
+                energy::spun(tid, lock, called + energy::straight(state, lock));
+            }
             state.out_exec_ns = prev.exec_ns();
             spin::flush(tid, state, now, state.out_exec_ns);
             episode::begin(tid, state, now);

@@ -16,8 +16,8 @@ use tracer_common::ThreadState;
 
 use super::energy;
 use crate::counters::syscalls;
-use crate::globals::target_tgid;
-use crate::identify::{is_wait, wait_of};
+use crate::globals::{energy_samples, target_tgid};
+use crate::identify::{self, is_wait, wait_of};
 use crate::registers::{
     Registers, SYS_FUTEX, SYS_FUTEX_WAIT, SYS_FUTEX_WAITV, SYS_FUTEX_WAKE, SYS_SCHED_YIELD,
 };
@@ -35,16 +35,19 @@ const ETIMEDOUT: i64 = -110;
 /// `ERESTARTSYS` to `ERESTART_RESTARTBLOCK`: a signal, the call is restarted or becomes `EINTR`.
 const RESTARTS: core::ops::RangeInclusive<i64> = -516..=-512;
 
-/// Two yields further apart than this are two spins.
-const SPIN_GAP_NS: u64 = 20_000;
+/// Calls further apart than this are not of one wait for a lock. Between two yields of one spin lies a
+/// user-mode loop of a few instructions, and next to nothing on the way from the last one to the park;
+/// but who finds a lock taken again soon after it had it was away for little more.
+const SPIN_GAP_NS: u64 = 2_000;
 
 #[btf_tracepoint(function = "sys_enter")]
 fn lw_sys_enter(ctx: BtfTracePointContext) -> i32 {
     let registers = Registers::from_argument(ctx.arg(0));
     match ctx.arg::<u64>(1) {
         SYS_FUTEX | SYS_FUTEX_WAIT | SYS_FUTEX_WAITV | SYS_FUTEX_WAKE => {
+            let now = now();
             if let Some(state) = current_state() {
-                enter_futex(state, registers);
+                enter_futex(state, registers, now);
             }
         }
         SYS_SCHED_YIELD => {
@@ -65,7 +68,7 @@ fn lw_sys_exit(ctx: BtfTracePointContext) -> i32 {
     match Registers::from_argument(ctx.arg(0)).syscall() {
         SYS_FUTEX | SYS_FUTEX_WAIT | SYS_FUTEX_WAITV | SYS_FUTEX_WAKE => {
             if let Some(state) = current_state() {
-                leave_futex(state, ctx.arg(1));
+                leave_futex(state, Registers::from_argument(ctx.arg(0)), ctx.arg(1));
             }
         }
         SYS_SCHED_YIELD => {
@@ -79,8 +82,12 @@ fn lw_sys_exit(ctx: BtfTracePointContext) -> i32 {
 }
 
 #[inline(always)]
-fn enter_futex(state: &mut ThreadState, registers: Registers) {
+fn enter_futex(state: &mut ThreadState, registers: Registers, now: u64) {
     let syscall = &mut state.syscall;
+    let gap = now.saturating_sub(state.spin.mark_ns);
+    state.spin.gap_ns = if gap < SPIN_GAP_NS { gap as u16 } else { 0 };
+    state.spin.mark_ns = now;
+    syscall.sp = registers.sp();
     if let Some(wait) = wait_of(registers) {
         syscall.uaddr = wait.uaddr;
         syscall.op = wait.op;
@@ -90,8 +97,11 @@ fn enter_futex(state: &mut ThreadState, registers: Registers) {
         // futex_wake has no op: it is a wake by its number.
         let futex = registers.syscall() == SYS_FUTEX;
         syscall.op = if futex { registers.argument::<1>() as u32 } else { FUTEX_WAKE };
+        state.spin.gap_ns = 0;
+        // Once it has woken somebody its word may be gone. Of a wait nothing is read here: the lock may
+        // come free meanwhile.
+        syscall.sp = if energy_samples() == 0 { 0 } else { identify::lock_of_call(registers) };
     }
-    syscall.sp = registers.sp();
     syscall.active = 1;
 }
 
@@ -104,8 +114,14 @@ fn enter_yield(state: &mut ThreadState, registers: Registers, now: u64) {
     spin::on_yield(state, registers, current);
     // on_yield begins anew, with one yield, if the place or the lock is another.
     if spinning && state.spin.yields > 1 && gap < SPIN_GAP_NS {
-        state.spin.spin_ns += gap;
-        energy::spun(current.pid(), state.spin.lock, gap);
+        // The way into the spin's first call and out of its last one can't be seen from here. Together
+        // they are one more of what lies between two of them.
+        let spun = if state.spin.is_first != 0 { 2 * gap } else { gap };
+        state.spin.is_first = 0;
+        state.spin.spin_ns += spun;
+        energy::spun(current.pid(), state.spin.lock, spun);
+    } else {
+        state.spin.is_first = 1;
     }
     state.spin.mark_ns = now;
     state.syscall.yielding = 1;
@@ -127,12 +143,13 @@ fn leave_yield(state: &mut ThreadState) {
 }
 
 #[inline(always)]
-fn leave_futex(state: &mut ThreadState, result: i64) {
+fn leave_futex(state: &mut ThreadState, registers: Registers, result: i64) {
     if state.syscall.active == 0 {
         return;
     }
     state.syscall.active = 0;
     let op = state.syscall.op;
+    at_lock(state, registers);
     syscalls(|totals| {
         if is_wait(op) {
             match result {
@@ -151,6 +168,29 @@ fn leave_futex(state: &mut ThreadState, result: i64) {
             }
         }
     });
+}
+
+/// The current thread leaves a futex call: the time in it since its beginning, or the last switch-in.
+#[inline(always)]
+fn at_lock(state: &mut ThreadState, registers: Registers) {
+    let now = now();
+    let begun = state.spin.mark_ns;
+    let waited = is_wait(state.syscall.op);
+    state.spin.mark_ns = if waited { now } else { 0 };
+    if energy_samples() == 0 {
+        return;
+    }
+    let slept = state.in_ns > begun && state.current.uaddr == state.syscall.uaddr;
+    let lock = if !waited {
+        state.syscall.sp
+    } else if slept {
+        state.current.lock
+    } else {
+        identify::lock_of_call(registers)
+    };
+    let spent = now.saturating_sub(begun.max(state.in_ns));
+    let tid = bpf_get_current_pid_tgid() as u32;
+    energy::spun(tid, lock, spent + energy::straight(state, lock));
 }
 
 #[inline(always)]

@@ -202,7 +202,7 @@ impl Session {
             self.intake.writer.meta(&self.meta)?;
         }
         let spin_timed = self.energy.is_some() && self.intake.hooks == Hooks::Syscall;
-        let record = EnergySource { spin_timed, ..record.clone() };
+        let record = EnergySource { spin_timed, futex_timed: spin_timed, ..record.clone() };
         Ok(self.intake.writer.energy_source(&record)?)
     }
 

@@ -37,6 +37,8 @@ pub struct EnergySource {
     /// Every yield was timed (`--hooks syscall`): [`Doing::Timed`] says how long threads spun, and
     /// samples of spinning say it again.
     pub spin_timed: bool,
+    /// So was every futex call: what [`Doing::Timed`] says has them, and their samples say it again.
+    pub futex_timed: bool,
     /// Watts per busy core, if they are assumed.
     pub assumed_watts: Option<f64>,
 }
@@ -165,6 +167,7 @@ pub enum Doing {
     Spinning,
     /// In a futex call: parking, or waking who waits.
     Futex,
-    /// No sample: time spent spinning that was measured at each yield.
+    /// No sample: time spent spinning, and with [`EnergySource::futex_timed`] in futex calls, that was
+    /// measured at each of them.
     Timed,
 }

@@ -85,7 +85,7 @@ impl EnergyFold {
     ) {
         let (split, part) = (source.domains[place].split, source.domains[place].part);
         let idle = source.idle.get(place).copied().flatten().map(|idle| idle.watts);
-        let waiting = Waiting::new(interval, covers, source.spin_timed);
+        let waiting = Waiting::new(interval, covers, source);
         let fold = &mut self.domains[place];
         let mut intervals = vec![Interval::default(); self.weights.len()];
         let mut target_shares = Vec::new();

@@ -1,10 +1,10 @@
 //! What an interval says of its threads' waiting on the CPU: samples, and with `--hooks syscall` the
-//! time spent spinning as it was measured at each yield.
+//! time spent spinning and in futex calls as it was measured at each.
 
 use std::collections::BTreeMap;
 
 use super::covers::Covers;
-use crate::trace::energy::{Doing, EnergyInterval, EnergySamples, ONE};
+use crate::trace::energy::{Doing, EnergyInterval, EnergySamples, EnergySource, ONE};
 use crate::units::ThreadIndex;
 
 /// With so many samples in an interval a thread's own share of waiting is used, else that of all
@@ -13,7 +13,7 @@ const OWN_SHARE: u64 = 20;
 
 /// An interval on the CPUs of one domain.
 pub(super) struct Waiting<'a> {
-    /// What counts: with timed yields no samples of spinning, which say the same less exactly.
+    /// What counts: no samples of what was timed, which say the same less exactly.
     samples: Vec<&'a EnergySamples>,
     timed: bool,
     /// Which part of their time threads spent waiting, by samples, in millionths.
@@ -24,9 +24,15 @@ pub(super) struct Waiting<'a> {
 }
 
 impl<'a> Waiting<'a> {
-    pub(super) fn new(interval: &'a EnergyInterval, covers: &Covers, timed: bool) -> Self {
+    pub(super) fn new(
+        interval: &'a EnergyInterval,
+        covers: &Covers,
+        source: &EnergySource,
+    ) -> Self {
+        let timed = source.spin_timed;
         let counts = |one: &&EnergySamples| match one.doing {
-            Doing::Anything | Doing::Futex => true,
+            Doing::Anything => true,
+            Doing::Futex => !source.futex_timed,
             Doing::Spinning => !timed,
             Doing::Timed => timed,
         };

@@ -47,6 +47,7 @@ pub(in crate::render) fn json(summary: &Summary, carbon: Option<Carbon>) -> Valu
         "smt_weight": source.smt_weight.map(share),
         "spin_weight": source.spin_weight.map(share),
         "spin_split": if source.spin_timed { "timed" } else { "sampled" },
+        "futex_split": if source.futex_timed { "timed" } else { "sampled" },
         "assumed_watts_per_core": source.assumed_watts,
         "pooled": energy.pooled,
         "carbon_g_per_kwh": carbon.map(|carbon| carbon.0),

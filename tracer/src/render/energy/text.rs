@@ -65,7 +65,9 @@ fn policy(energy: &EnergySummary) -> String {
             share(weight)
         )
     });
-    let how = if source.spin_timed {
+    let how = if source.futex_timed {
+        "as timed at each yield and futex call"
+    } else if source.spin_timed {
         "spinning as timed at each yield and futex calls by samples"
     } else {
         "by samples"
@@ -195,7 +197,9 @@ fn locks(
     }
     let out = table.finish("lock");
     let all = words(&energy.waiting);
-    let sampling = if energy.source.spin_timed {
+    let sampling = if energy.source.futex_timed {
+        "reading"
+    } else if energy.source.spin_timed {
         "reading and of sampled futex calls"
     } else {
         "reading and sampling"
