@@ -29,7 +29,7 @@ use crate::trace::{Part, ReadError, Trace, TraceReader, Visited};
 use crate::units::{Address, LockIndex, Monotonic, Ns, ThreadIndex, Tid};
 
 /// Batches that may wait for a shard.
-const BATCHES: usize = 2;
+const BATCHES: usize = 8;
 
 /// Reads a whole trace and adds it up, in memory that depends on its locks, threads and stacks,
 /// not on its waits.
