@@ -265,7 +265,8 @@ fn main() -> Result<()> {
     let finished = recorder.join().map_err(|_| anyhow::anyhow!("the recorder panicked"))??;
     ensure!(finished.totals.drops.is_empty(), "losses: {:?}", finished.totals.drops);
     let totals = &finished.totals;
-    let waits = totals.events + totals.below.values().map(|sums| sums.waits).sum::<u64>();
+    let below = totals.below.values().map(|sums| sums.waits).sum::<u64>();
+    let waits = totals.events + totals.short_waits + below;
     // What a switch is traced as is tested elsewhere; that they are traced at all is to be seen here.
     ensure!(waits * 10 > switch.seen * 9, "{waits} waits recorded of {} switches", switch.seen);
     println!(
