@@ -141,8 +141,10 @@ fn self_cost(summary: &Summary) -> Option<String> {
     let c = &summary.completeness;
     let events = c.events.saturating_add(c.placed);
     if let Some(bytes) = number("bytes_written") {
-        let each = bytes as f64 / events.max(1) as f64;
-        line += &format!(", {:.1} MB written ({each:.1} bytes per wait)", bytes as f64 / 1e6);
+        line += &format!(", {:.1} MB written", bytes as f64 / 1e6);
+        if events > 0 {
+            line += &format!(" ({:.1} bytes per wait)", bytes as f64 / events as f64);
+        }
     }
     let seconds = summary.duration.0 as f64 / 1e9;
     if seconds > 0.0 {
