@@ -115,7 +115,7 @@ pub struct ShortSums {
     pub totals: ShapeTotals,
 }
 
-/// The place of a lock among them.
+/// The place that a lock takes among them if all have others.
 #[must_use]
 #[inline(always)]
 pub const fn short_slot(lock: u64) -> usize {
@@ -190,7 +190,7 @@ pub struct ThreadState {
     pub spin: Spin,
     /// The system call under way.
     pub syscall: SyscallState,
-    /// Waits below the threshold, each lock's at its [`short_slot`].
+    /// Waits below the threshold, by lock, in no order.
     pub short: [ShortSums; SHORT_LOCKS],
 }
 

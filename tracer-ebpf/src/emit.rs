@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::bpf_get_current_comm;
 use tracer_common::event::{ShortEvent, SpinEvent, ThreadEvent, WaitEvent};
-use tracer_common::thread::{Chain, Spin, short_slot};
+use tracer_common::thread::{Chain, Spin};
 use tracer_common::{
     DropReason, EVENT_SHORT, EVENT_SPIN, EVENT_WAIT, FutexIdentity, NoStack, ThreadState,
 };
@@ -69,12 +69,12 @@ pub(crate) fn wait(tid: u32, state: &ThreadState, waker_tid: u32) {
     entry.submit(wakeup());
 }
 
-/// The waits below the threshold for the current lock; false if there is no room: then they are told
+/// The waits below the threshold for the current lock, whose sums are at `at`; false if there is no room: then they are told
 /// later.
 #[inline(always)]
-pub(crate) fn short(tid: u32, state: &ThreadState, waker_tid: u32, now: u64) -> bool {
+pub(crate) fn short(tid: u32, state: &ThreadState, at: usize, waker_tid: u32, now: u64) -> bool {
+    let Some(slot) = state.short.get(at) else { return false };
     let Some(mut entry) = EVENTS.reserve::<ShortEvent>(0) else { return false };
-    let slot = &state.short[short_slot(lock_of(&state.current))];
     let event = entry.as_mut_ptr();
     // SAFETY: as above.
     unsafe {

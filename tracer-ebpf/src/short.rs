@@ -22,7 +22,8 @@ pub(crate) fn add(
     now: u64,
 ) {
     let (lock, shape) = (lock_of(&state.current), state.current.shape);
-    let slot = &mut state.short[short_slot(lock)];
+    let at = place(state, lock, shape);
+    let slot = &mut state.short[at];
     if slot.lock != lock || slot.shape != shape {
         spill(slot);
         slot.lock = lock;
@@ -32,9 +33,27 @@ pub(crate) fn add(
         slot.since_ns = state.out_ns;
     }
     add_waits(&mut slot.totals, &one(blocked, runq));
-    if was_walked(state.waiter_stack) && emit::short(tid, state, waker_tid, now) {
-        state.short[short_slot(lock)].totals = ShapeTotals { waits: 0, ..ShapeTotals::default() };
+    if was_walked(state.waiter_stack) && emit::short(tid, state, at, waker_tid, now) {
+        state.short[at].totals = ShapeTotals::default();
     }
+}
+
+/// Where the lock's sums are; else a place that is free; else one that has to make room.
+///
+/// Not its hash alone: a thread that waits for two locks in turns would have both at one place now and
+/// then, and never add anything up.
+#[inline(always)]
+fn place(state: &ThreadState, lock: u64, shape: u32) -> usize {
+    let mut free = short_slot(lock);
+    for (at, slot) in state.short.iter().enumerate() {
+        if slot.lock == lock && slot.shape == shape {
+            return at;
+        }
+        if slot.totals.waits == 0 {
+            free = at;
+        }
+    }
+    free
 }
 
 /// A walk was tried, whatever came of it.
@@ -48,7 +67,7 @@ fn was_walked(stack: u64) -> bool {
 fn spill(slot: &mut ShortSums) {
     if slot.totals.waits != 0 {
         add_below(slot.lock, slot.shape, &slot.totals);
-        slot.totals = ShapeTotals { waits: 0, ..ShapeTotals::default() };
+        slot.totals = ShapeTotals::default();
     }
 }
 
