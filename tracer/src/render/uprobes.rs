@@ -103,10 +103,14 @@ pub(super) fn cost_words(summary: &Summary) -> Vec<String> {
     let first = match &summary.meta.uprobe_cost {
         Some(cost) => {
             let all = Ns(number("uprobe_ns"));
+            let at_return = match cost.at_return {
+                Ns(0) => "nothing measurable".to_owned(),
+                more => more.to_string(),
+            };
             format!(
                 "{hits} cost the target's threads about {all} together in {}: {} each at an entry \
-                 and {} more at a return, measured at the start.",
-                summary.duration, cost.entry, cost.at_return
+                 and {at_return} more at a return, measured at the start.",
+                summary.duration, cost.entry
             )
         }
         None => {
