@@ -68,7 +68,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (name, rest, versions): (_, _, &[&str]) = match &arguments.bench {
         None => return overhead::run(&arguments.overhead),
         Some(Bench::Overhead(arguments)) => return overhead::run(arguments),
-        Some(Bench::Perturbation { rest }) => ("perturbation", rest, &["3.14t"]),
+        Some(Bench::Perturbation { rest }) => ("perturbation", rest, interpreters::ALL),
         Some(Bench::Analysis { rest }) => return analysis(rest),
         Some(Bench::Sample { rest }) => ("sample", rest, &["3.14t"]),
         Some(Bench::Walk { rest }) => ("walk", rest, interpreters::ALL),
