@@ -19,6 +19,7 @@ use tracer::cpython::{Detected, Namer, detect};
 use tracer::probe::{DEFAULT_SAMPLE_HZ, Hooks, Settings};
 use tracer::record::{Attached, Finished, Session, StopWhen, attach};
 use tracer::target::{Process, tids};
+use tracer::trace::TimeUnit;
 use tracer::trace::records::{Meta, Options, Target};
 use tracer::units::{Ns, Pid};
 use tracer_common::StackConfig;
@@ -206,6 +207,7 @@ fn record(pid: Pid, args: &Args) -> Result<(Switch, std::thread::JoinHandle<Resu
         options: Options {
             min_wait,
             hooks: args.hooks.name().to_owned(),
+            time_unit: TimeUnit::RECORDED,
             sample_hz: (args.sample_hz != 0).then_some(args.sample_hz),
             ..Options::default()
         },
