@@ -197,10 +197,12 @@ time.sleep(60)
     let lock = lock_at(&report, load.object("lock"));
     assert_eq!((&lock["kind"], &lock["waits"]), (&"lock".into(), &1.into()));
     lasts_as_long(lock, &report);
+    assert_eq!(report["recording"]["time_unit_ns"], 32);
     let load = Workload::inline("3.11", PROGRAM);
-    let report = recorded(&load, "1s", &[]);
+    let report = recorded(&load, "1s", &["--exact-times"]);
     let lock = lock_at(&report, load.object("lock"));
     lasts_as_long(lock, &report);
+    assert_eq!(report["recording"]["time_unit_ns"], 1);
 }
 
 /// The lock's one wait is as long as the recording, but for the unit that its times are in.
