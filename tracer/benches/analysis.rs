@@ -17,7 +17,7 @@ use tracer::trace::energy::{
     Shares, ThreadTime,
 };
 use tracer::trace::records::{Meta, Wait};
-use tracer::trace::{TraceReader, TraceWriter};
+use tracer::trace::{TimeUnit, TraceReader, TraceWriter};
 use tracer::units::{LockIndex, Monotonic, Ns, ThreadIndex};
 
 #[path = "synthetic/mod.rs"]
@@ -58,7 +58,8 @@ fn reading(criterion: &mut Criterion, trace: &[u8]) {
     reader(trace).read(|wait| waits.push(*wait)).expect("a whole trace");
     group.bench_function("encode", |bencher| {
         bencher.iter(|| {
-            let mut writer = TraceWriter::new(std::io::sink()).expect("it takes everything");
+            let writer = TraceWriter::new(std::io::sink()).expect("it takes everything");
+            let mut writer = writer.with_time_unit(TimeUnit::RECORDED);
             writer.meta(&Meta::default()).expect("it takes everything");
             // As many as a busy second has.
             for waits in waits.chunks(10_000) {

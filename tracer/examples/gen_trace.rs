@@ -9,6 +9,7 @@ use clap::Parser;
 mod synthetic;
 
 use synthetic::Plan;
+use tracer::trace::TimeUnit;
 
 #[derive(Parser)]
 #[command(
@@ -41,6 +42,9 @@ struct Arguments {
     /// For the random numbers: the same one gives the same file
     #[arg(long, default_value_t = Plan::default().seed)]
     seed: u64,
+    /// Nanoseconds that times are written in units of; 1 is exact
+    #[arg(long, value_name = "NS", default_value = "32", value_parser = unit)]
+    time_unit: TimeUnit,
     /// The file to write; overwritten if it exists
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -55,6 +59,10 @@ fn count(text: &str) -> Result<u64, String> {
     n.checked_mul(unit).ok_or_else(|| "too many".to_owned())
 }
 
+fn unit(text: &str) -> anyhow::Result<TimeUnit> {
+    Ok(TimeUnit::try_from(text.parse::<u64>()?)?)
+}
+
 fn main() -> anyhow::Result<()> {
     let args = Arguments::parse();
     let plan = Plan {
@@ -65,6 +73,7 @@ fn main() -> anyhow::Result<()> {
         shared_locks: args.shared_locks,
         per_second: args.per_second.max(1),
         seed: args.seed,
+        time_unit: args.time_unit,
     };
     let file = synthetic::write(plan, File::create(&args.output)?)?;
     let bytes = file.metadata()?.len();

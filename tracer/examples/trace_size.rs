@@ -8,6 +8,8 @@ use clap::Parser;
 use tracer::trace::format::{
     ChunkHeader, ChunkKind, HEADER_LEN, file_version, holds_waits, parse_trailer,
 };
+use tracer::trace::records::End;
+use tracer::trace::{Chunk, TimeUnit, TraceReader, TraceWriter};
 
 #[derive(Parser)]
 #[command(
@@ -17,6 +19,15 @@ use tracer::trace::format::{
 struct Arguments {
     /// The trace
     file: PathBuf,
+
+    /// What they would be spent on if its times were written in units of so many nanoseconds (and its
+    /// chunks by this version)
+    #[arg(long, value_name = "NS", value_parser = unit)]
+    time_unit: Option<TimeUnit>,
+
+    /// Write that trace to a file, too
+    #[arg(short, long, value_name = "FILE", requires = "time_unit")]
+    output: Option<PathBuf>,
 }
 
 /// A kind of chunk, or a column.
@@ -27,9 +38,19 @@ struct Share {
     stored: u64,
 }
 
+fn unit(text: &str) -> Result<TimeUnit> {
+    Ok(TimeUnit::try_from(text.parse::<u64>()?)?)
+}
+
 fn main() -> Result<()> {
     let args = Arguments::parse();
-    let bytes = std::fs::read(&args.file).with_context(|| args.file.display().to_string())?;
+    let mut bytes = std::fs::read(&args.file).with_context(|| args.file.display().to_string())?;
+    if let Some(unit) = args.time_unit {
+        bytes = rewritten(&bytes, unit)?;
+        if let Some(path) = &args.output {
+            std::fs::write(path, &bytes).with_context(|| path.display().to_string())?;
+        }
+    }
     let header = bytes.first_chunk::<HEADER_LEN>().context("no header")?;
     let version = file_version(header).context("not a trace")?;
     let mut at = HEADER_LEN;
@@ -64,6 +85,44 @@ fn main() -> Result<()> {
     println!("columns of the waits, each compressed alone:");
     columns.iter().for_each(|(name, share)| show(name, share));
     Ok(())
+}
+
+/// The same trace, chunk by chunk, with times in another unit.
+fn rewritten(bytes: &[u8], unit: TimeUnit) -> Result<Vec<u8>> {
+    let mut reader = TraceReader::from_read(bytes)?;
+    let mut writer = TraceWriter::new(Vec::new())?.with_time_unit(unit);
+    let mut end = End::default();
+    while let Some(chunk) = reader.next_chunk()? {
+        match chunk {
+            Chunk::Meta(mut meta) => {
+                meta.options.time_unit = unit;
+                writer.meta(&meta)?;
+            }
+            Chunk::Locks(locks) => locks.into_iter().try_for_each(|one| writer.lock(one))?,
+            Chunk::Threads(threads) => writer.threads(&threads)?,
+            Chunk::Frames(frames) => frames.into_iter().try_for_each(|one| writer.frame(one))?,
+            Chunk::Stacks(stacks) => stacks.into_iter().try_for_each(|one| writer.stack(one))?,
+            Chunk::Waits(waits) => {
+                waits.into_iter().try_for_each(|one| writer.wait(one))?;
+                writer.flush()?;
+            }
+            Chunk::Yields(runs) => runs.into_iter().try_for_each(|one| writer.yields(one))?,
+            Chunk::ShortWaits(all) => {
+                all.into_iter().try_for_each(|one| writer.short_waits(one))?;
+            }
+            Chunk::Held(held) => writer.held(&held)?,
+            Chunk::Processes(all) => writer.processes(&all)?,
+            Chunk::LockProcesses(all) => {
+                all.into_iter().try_for_each(|one| writer.lock_process(one))?;
+            }
+            Chunk::EnergySource(source) => writer.energy_source(&source)?,
+            Chunk::Energy(intervals) => writer.energy(&intervals)?,
+            Chunk::Totals(totals) => writer.totals(&totals)?,
+            Chunk::End(last) => end = last,
+        }
+    }
+    ensure!(reader.condition().damage.is_empty(), "the trace is damaged");
+    Ok(writer.finish(&end)?)
 }
 
 fn varint(bytes: &mut &[u8]) -> Option<u64> {
@@ -131,6 +190,10 @@ enum Of {
 fn tally(kind: u32, raw: &[u8], columns: &mut Vec<(String, Share)>) -> Result<u64> {
     let flat = kind == ChunkKind::FlatWaits as u32;
     let mut rest = raw;
+    if !flat {
+        let (_shift, after) = rest.split_first().context("a number is missing")?;
+        rest = after;
+    }
     let mut number = || varint(&mut rest).context("a number is missing");
     let (_base, count) = (number()?, number()?);
     let locks = if flat { 0 } else { number()? };

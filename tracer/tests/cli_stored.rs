@@ -97,7 +97,10 @@ fn report_json_has_every_key_of_schema_1() {
              convoys deadlocks",
         ),
         ("/target", "pid exe cmdline python free_threaded"),
-        ("/recording", "start duration_ns min_wait_ns hooks sample_hz uprobes self_cost"),
+        (
+            "/recording",
+            "start duration_ns min_wait_ns time_unit_ns hooks sample_hz uprobes self_cost",
+        ),
         (
             "/completeness",
             "waits events lost below_min_wait unclassified unclassified_ns stacks_lost \

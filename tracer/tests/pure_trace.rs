@@ -18,7 +18,9 @@ use tracer::trace::format::{
 use tracer::trace::records::{
     FrameRecord, ShortWaits, SideStack, StackRecord, Totals, Wait, YieldRun,
 };
-use tracer::trace::{Chunk, Condition, ReadError, Trace, TraceReader, TraceWriter, Visited};
+use tracer::trace::{
+    Chunk, Condition, ReadError, TimeUnit, Trace, TraceReader, TraceWriter, Visited,
+};
 use tracer::units::{FrameIndex, LockIndex, Monotonic, Ns, StackIndex, ThreadIndex};
 use tracer_common::WalkEnd;
 
@@ -58,6 +60,17 @@ fn in_order(mut waits: Vec<Wait>, flush: usize) -> Vec<Wait> {
     waits
 }
 
+/// The same of waits whose times are rounded: by their rounded ends, equal ones by their locks, and of
+/// one lock in the order that they really had.
+fn read_order(mut waits: Vec<Wait>, flush: usize, unit: TimeUnit) -> Vec<Wait> {
+    for chunk in waits.chunks_mut(flush) {
+        chunk.sort_by_key(|wait| wait.end);
+        chunk.iter_mut().for_each(|wait| *wait = unit.wait(wait));
+        chunk.sort_by_key(|wait| (wait.end, wait.lock));
+    }
+    waits
+}
+
 #[test]
 fn what_is_written_is_read_back() {
     let sample = sample();
@@ -75,17 +88,34 @@ fn golden_traces_of_all_versions_still_read() {
         let path = golden::path(&format!("sample-v{version}.lockwatt"));
         // Once there it is never replaced: it stands for all traces of that version ever recorded.
         if golden::bless() && version == VERSION && !path.exists() {
-            std::fs::write(&path, sample_with_yields().write(100)).unwrap();
+            std::fs::write(&path, recorded_sample().write(100)).unwrap();
         }
         let bytes = std::fs::read(path).unwrap();
         assert_eq!(file_version(bytes.first_chunk().unwrap()), Some(version));
         let (mut content, condition) = whole(&bytes);
-        let mut wanted = if version == 1 { sample() } else { sample_with_yields() };
+        let wanted = if version == 1 { sample() } else { rounded(recorded_sample()) };
         content.yields = yields(&bytes);
-        wanted.yields.sort_by_key(|run| run.end);
         assert!(content == wanted, "the golden trace of version {version} reads as something else");
         assert!(condition.closed && condition.damage.is_empty());
     }
+}
+
+/// As a recorder writes it if nothing else is asked for.
+fn recorded_sample() -> Content {
+    let mut content = sample_with_yields();
+    content.meta.options.time_unit = TimeUnit::RECORDED;
+    content
+}
+
+/// As it is read.
+fn rounded(mut content: Content) -> Content {
+    let unit = content.meta.options.time_unit;
+    content.yields.sort_by_key(|run| run.end);
+    content.waits.iter_mut().for_each(|wait| *wait = unit.wait(wait));
+    content.yields.iter_mut().for_each(|run| *run = unit.yield_run(run));
+    // Those that end in the same unit are lock by lock.
+    content.yields.sort_by_key(|run| (run.end, run.lock));
+    content
 }
 
 /// The same with some long runs of yields.
@@ -207,12 +237,20 @@ fn hostile_lengths_and_payloads_are_refused() {
         // base 0, count 3, one column of one byte, the others empty.
         (packed(ChunkKind::FlatWaits, &[&[0, 3, 1, 7][..], &[0; 12]].concat()), "columns"),
         // The same, for two locks.
-        (packed(ChunkKind::Waits, &[&[0, 3, 2, 1, 7][..], &[0; 17]].concat()), "columns"),
+        (packed(ChunkKind::Waits, &[&[0, 0, 3, 2, 1, 7][..], &[0; 17]].concat()), "columns"),
         // Three waits for no lock.
-        (packed(ChunkKind::Waits, &[&[0, 3][..], &[0; 19]].concat()), "columns"),
+        (packed(ChunkKind::Waits, &[&[0, 0, 3][..], &[0; 19]].concat()), "columns"),
         // A wait for the first lock, handed on by nobody.
-        (packed(ChunkKind::Waits, &[&[0, 1, 1, 0, 1, 1, 1, 1][..], &[0; 15]].concat()), "columns"),
-        (packed(ChunkKind::Yields, &[&[0, 3, 1, 7][..], &[0; 6]].concat()), "columns"),
+        (
+            packed(ChunkKind::Waits, &[&[0, 0, 1, 1, 0, 1, 1, 1, 1][..], &[0; 15]].concat()),
+            "columns",
+        ),
+        (packed(ChunkKind::Yields, &[&[0, 0, 3, 1, 7][..], &[0; 6]].concat()), "columns"),
+        // No wait and no run of yields, in units of 2 ms and of more than there is time.
+        (packed(ChunkKind::Waits, &[&[21][..], &[0; 21]].concat()), "unit of time"),
+        (packed(ChunkKind::Waits, &[&[255][..], &[0; 21]].concat()), "unit of time"),
+        (packed(ChunkKind::Yields, &[&[21][..], &[0; 9]].concat()), "unit of time"),
+        (packed(ChunkKind::Meta, b"{\"options\": {\"time_unit_ns\": 33}}"), "unit of time"),
         // One wait whose waker's stack has an index beyond 32 bits.
         (
             packed(
@@ -382,6 +420,7 @@ proptest! {
         held in vec(any_held(), 0..20),
         events: u64,
         flush in 1usize..50,
+        shift in 0u8..=20,
     ) {
         let mut written = Content {
             waits,
@@ -393,6 +432,7 @@ proptest! {
             totals: Totals { events, ..Totals::default() },
             ..Content::default()
         };
+        written.meta.options.time_unit = TimeUnit::from_shift(shift).unwrap();
         written.locks.sort_by_key(|lock| lock.index);
         written.locks.dedup_by_key(|lock| lock.index);
         written.threads.sort_by_key(|thread| thread.index);
@@ -402,7 +442,7 @@ proptest! {
         written.stacks.sort_by_key(|stack| stack.index);
         written.stacks.dedup_by_key(|stack| stack.index);
         let (content, condition) = whole(&written.write(flush));
-        written.waits = in_order(written.waits, flush);
+        written.waits = read_order(written.waits, flush, written.meta.options.time_unit);
         prop_assert_eq!(content, written);
         prop_assert!(condition.closed && condition.damage.is_empty());
     }

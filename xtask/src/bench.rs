@@ -111,15 +111,20 @@ pub(crate) fn gen_trace(arguments: &GenTrace) -> Result<()> {
 }
 
 #[derive(clap::Args)]
-#[command(after_help = "Example:
-  cargo xtask trace-size app.lockwatt")]
+#[command(after_help = "Examples:
+  cargo xtask trace-size app.lockwatt
+  cargo xtask trace-size app.lockwatt -- --time-unit 32    if its times were in units of 32 ns
+  cargo xtask trace-size app.lockwatt -- --help            what the account itself takes")]
 pub(crate) struct TraceSize {
     /// The trace
     file: std::path::PathBuf,
+    /// Passed on to the account
+    #[arg(last = true)]
+    rest: Vec<String>,
 }
 
 pub(crate) fn trace_size(arguments: &TraceSize) -> Result<()> {
     setup::quietly()?;
     let run = ["run", "--release", "-p", "tracer", "--example", "trace_size", "--"];
-    process::show("the account", process::cargo(run).arg(&arguments.file))
+    process::show("the account", process::cargo(run).arg(&arguments.file).args(&arguments.rest))
 }

@@ -12,6 +12,7 @@ use tracer::cpython::{Detected, Namer, detect};
 use tracer::probe::{Hooks, Settings};
 use tracer::record::{Finished, Session, StopWhen, attach};
 use tracer::target::Process;
+use tracer::trace::TimeUnit;
 use tracer::trace::records::{Meta, Options, Target};
 use tracer::units::{Ns, Pid};
 
@@ -54,6 +55,7 @@ impl Recorder {
             options: Options {
                 min_wait: how.min_wait,
                 hooks: how.hooks.name().to_owned(),
+                time_unit: TimeUnit::RECORDED,
                 ..Options::default()
             },
             ..Meta::default()

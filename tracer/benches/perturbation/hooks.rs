@@ -11,6 +11,7 @@ use tracer::cpython::{Detected, Namer, detect};
 use tracer::probe::Settings;
 use tracer::record::{Attached, Finished, Session, StopWhen, attach};
 use tracer::target::Process;
+use tracer::trace::TimeUnit;
 use tracer::trace::records::{Meta, Options, Target};
 use tracer::units::{Ns, Pid};
 use tracer_common::StackConfig;
@@ -102,6 +103,7 @@ pub(super) fn record(
         options: Options {
             min_wait,
             hooks: args.hooks.name().to_owned(),
+            time_unit: TimeUnit::RECORDED,
             sample_hz: (args.sample_hz != 0).then_some(args.sample_hz),
             ..Options::default()
         },

@@ -9,7 +9,7 @@ use std::io::Write;
 use tracer::trace::records::{
     End, LockSamples, Meta, Options, Sampled, ShapeSums, SideStack, SpinSums, Target, Totals,
 };
-use tracer::trace::{TraceWriter, WriteError};
+use tracer::trace::{TimeUnit, TraceWriter, WriteError};
 use tracer::units::{LockIndex, Monotonic, Ns, Pid, StackIndex};
 use tracer_common::Shape;
 
@@ -38,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) per_second: u32,
     /// For the random numbers.
     pub(crate) seed: u64,
+    /// What times are in.
+    pub(crate) time_unit: TimeUnit,
 }
 
 impl Default for Plan {
@@ -50,6 +52,7 @@ impl Default for Plan {
             shared_locks: 50,
             per_second: 120_000,
             seed: 1,
+            time_unit: TimeUnit::RECORDED,
         }
     }
 }
@@ -59,8 +62,8 @@ impl Default for Plan {
 /// # Errors
 /// The sink's.
 pub(crate) fn write<W: Write>(plan: Plan, sink: W) -> Result<W, WriteError> {
-    let mut writer = TraceWriter::new(sink)?;
-    writer.meta(&meta())?;
+    let mut writer = TraceWriter::new(sink)?.with_time_unit(plan.time_unit);
+    writer.meta(&meta(plan))?;
     let names = Names::new(plan);
     for lock in names.locks() {
         writer.lock(lock)?;
@@ -88,7 +91,7 @@ pub(crate) fn write<W: Write>(plan: Plan, sink: W) -> Result<W, WriteError> {
     writer.finish(&End { at: Monotonic(last), reason: "duration".to_owned() })
 }
 
-fn meta() -> Meta {
+fn meta(plan: Plan) -> Meta {
     Meta {
         lockwatt: env!("CARGO_PKG_VERSION").to_owned(),
         target: Target {
@@ -102,7 +105,12 @@ fn meta() -> Meta {
         kernel: "6.12.0".to_owned(),
         machine: "x86_64".to_owned(),
         cpus: 64,
-        options: Options { hooks: "sched".to_owned(), sample_hz: Some(199), ..Options::default() },
+        options: Options {
+            hooks: "sched".to_owned(),
+            sample_hz: Some(199),
+            time_unit: plan.time_unit,
+            ..Options::default()
+        },
         start: Monotonic(START),
         start_realtime_ns: 1_790_000_000_000_000_000,
         ..Meta::default()

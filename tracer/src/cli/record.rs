@@ -21,6 +21,7 @@ use crate::record::{Finished, Found, Output, Session, StopWhen, attach_all, look
 use crate::render::escape;
 use crate::render::text::plural;
 use crate::target::{Launched, Process};
+use crate::trace::TimeUnit;
 use crate::trace::processes::Came;
 use crate::trace::records::{Meta, Options, Target};
 use crate::units::{Ns, Pid};
@@ -85,6 +86,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = MAX_PROCESSES, hide = true,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_PROCESSES)))]
     max_processes: u32,
+
+    /// Store times to the nanosecond instead of in units of 32 ns; traces are a quarter larger
+    #[arg(long)]
+    exact_times: bool,
 
     /// Have the kernel count how long lockwatt's programs run, all the time: each run then takes a
     /// little longer. Without it that is estimated, from 20 ms in each 5 s (and counted all the same
@@ -360,6 +365,7 @@ fn new_meta(args: &Args, pid: Pid) -> Meta {
             hooks: args.hooks.name().to_owned(),
             native: args.native,
             follow: args.follow,
+            time_unit: if args.exact_times { TimeUnit::EXACT } else { TimeUnit::RECORDED },
             uprobes: Groups::new(&args.uprobes).names(),
             sample_hz: (args.sample_hz != 0).then_some(args.sample_hz),
         },

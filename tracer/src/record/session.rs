@@ -120,7 +120,7 @@ impl Session {
         if !sampler {
             meta.options.sample_hz = None; // the programs say why
         }
-        let mut writer = TraceWriter::new(file)?;
+        let mut writer = TraceWriter::new(file)?.with_time_unit(meta.options.time_unit);
         writer.meta(&meta)?;
         let hooks = attached.loaded.hooks;
         let several = !attached.processes.is_empty();

@@ -4,6 +4,7 @@ use super::escape;
 use super::text::{count, or_unknown, percent, plural};
 use crate::analyze::stacks::is_loss;
 use crate::analyze::{Completeness, Summary, UnseenSwitches};
+use crate::trace::TimeUnit;
 use crate::units::Ns;
 
 /// How much of what happened is in the report, and what is not; a line each.
@@ -33,6 +34,7 @@ pub(super) fn completeness(summary: &Summary) -> String {
         lines.push(format!("LOST: {} {}", escape::name(reason), count(n)));
     }
     lines.extend(c.unseen.as_ref().map(unseen));
+    lines.extend(times(summary.meta.options.time_unit));
     lines.push(match &c.file.cut {
         Some(cut) => format!("CUT: {cut}"),
         None => "file: closed properly".to_owned(),
@@ -95,6 +97,17 @@ pub(super) fn completeness(summary: &Summary) -> String {
     lines.extend(spinning(summary));
     lines.extend(self_cost(summary));
     lines.iter().fold(String::new(), |out, line| out + " " + line + "\n")
+}
+
+/// How far the times of recorded waits are rounded, if they are.
+fn times(unit: TimeUnit) -> Option<String> {
+    (!unit.is_exact()).then(|| {
+        format!(
+            "times: in units of {0}, each wait less than {0} too long or too short, as often one as the \
+             other",
+            unit.length()
+        )
+    })
 }
 
 /// What chains, convoys and holds don't hold.

@@ -47,6 +47,7 @@ pub fn report_with(summary: &Summary, top: Option<usize>, carbon: Option<Carbon>
             "start": start(meta.start_realtime_ns),
             "duration_ns": summary.duration,
             "min_wait_ns": meta.options.min_wait,
+            "time_unit_ns": meta.options.time_unit,
             "hooks": meta.options.hooks,
             "max_events_per_sec": meta.options.max_events_per_sec,
             "sample_hz": meta.options.sample_hz,

@@ -78,6 +78,7 @@ pub(super) fn decode(header: &ChunkHeader, stored: &[u8]) -> Result<Decoded, Str
         ChunkKind::FlatYields => Chunk::Yields(postcard_value::<Capped<_>>(&raw)?.0),
         ChunkKind::Yields => {
             let columns: YieldColumns<'_> = postcard_value(&raw)?;
+            columns.unit().map_err(|e| e.to_string())?;
             Chunk::Yields(columns.runs().ok_or("its columns don't fit together")?)
         }
         ChunkKind::ShortWaits => Chunk::ShortWaits(postcard_value::<Capped<_>>(&raw)?.0),
@@ -123,6 +124,7 @@ pub(super) fn waits(kind: ChunkKind, raw: &[u8]) -> Result<Waits<'_>, String> {
         (Waits::Flat(columns), columns.fit())
     } else {
         let columns: WaitColumns<'_> = postcard_value(raw)?;
+        columns.unit().map_err(|e| e.to_string())?;
         (Waits::ByLock(columns), columns.fit())
     };
     if !fit {

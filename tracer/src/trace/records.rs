@@ -10,6 +10,7 @@ use std::ops::AddAssign;
 use serde::{Deserialize, Serialize};
 use tracer_common::{NoStack, Shape, ShapeTotals, UseKind};
 
+use super::time_unit::TimeUnit;
 use crate::units::{
     Address, FrameIndex, LockIndex, Monotonic, Ns, Pid, ProcessIndex, StackIndex, ThreadIndex, Tid,
 };
@@ -93,6 +94,9 @@ pub struct Options {
     pub native: bool,
     /// The children of traced processes were traced as well.
     pub follow: bool,
+    /// What the times of waits and of runs of yields are in. Sums that the kernel made are exact.
+    #[serde(rename = "time_unit_ns")]
+    pub time_unit: TimeUnit,
 }
 
 /// A kernel program and whether it took part.

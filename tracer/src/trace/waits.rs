@@ -4,7 +4,8 @@
 //! Most waits for a lock are ended by the thread that got it before: then the waker is known, and so
 //! is how long that thread had the lock, which varies less than anything else would. Such waits are
 //! *handed on*; the others have columns of their own for what can't be told from the wait before
-//! (`docs/trace-format.md`, with what it saves). All arithmetic wraps, so that any wait survives.
+//! (`docs/trace-format.md`, with what it saves). Times are in units ([`super::time_unit`]). All
+//! arithmetic wraps, so that any wait survives.
 
 use serde::Deserialize;
 use tracer_common::NoStack;
@@ -12,13 +13,16 @@ use tracer_common::NoStack;
 use super::format::MAX_ITEMS;
 use super::planes::{PIECE, Payload, Planes, fits, unpack, unzigzag, zigzag};
 use super::records::{SideStack, Wait};
+use super::time_unit::{NoTimeUnit, TimeUnit};
 use super::waits_v1::FlatColumns;
 use crate::units::{LockIndex, Monotonic, Ns, StackIndex, ThreadIndex};
 
 /// Payload of a chunk of waits, to be written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct WaitBlock {
-    /// What the end of each lock's first wait is counted from, in nanoseconds of `CLOCK_MONOTONIC`.
+    /// Times are in units of `1 << shift` ns.
+    shift: u8,
+    /// What the end of each lock's first wait is counted from, in units of `CLOCK_MONOTONIC`.
     base: u64,
     /// How many waits.
     count: u32,
@@ -58,6 +62,7 @@ pub(super) struct WaitBlock {
 /// The same as it is read: the columns stay where they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct WaitColumns<'a> {
+    shift: u8,
     base: u64,
     count: u32,
     runs: u32,
@@ -121,12 +126,13 @@ fn is_handed(before: Option<&Wait>, wait: &Wait) -> bool {
 }
 
 impl WaitBlock {
-    /// The block that holds the first [`MAX_ITEMS`] of `waits`.
-    pub(super) fn new(waits: &[Wait]) -> Self {
+    /// The block that holds the first [`MAX_ITEMS`] of `waits`, with times in this unit.
+    pub(super) fn new(waits: &[Wait], unit: TimeUnit) -> Self {
         debug_assert!(waits.len() <= MAX_ITEMS);
         let mut waits = waits[..waits.len().min(MAX_ITEMS)].to_vec();
-        // Equal ends stay in their order.
+        // Equal ends stay in their order, and so do those that only rounding makes equal.
         waits.sort_by_key(|wait| (wait.lock, wait.end));
+        waits.iter_mut().for_each(|wait| *wait = unit.wait(wait));
         let waits = waits.as_slice();
         let base = waits.iter().map(|wait| wait.end.0).min().unwrap_or(0);
         let before = |n: usize| n.checked_sub(1).and_then(|n| waits.get(n));
@@ -144,7 +150,8 @@ impl WaitBlock {
         let runs: Vec<&[Wait]> = waits.chunk_by(|a, b| a.lock == b.lock).collect();
         let mut last = 0;
         Self {
-            base,
+            shift: unit.shift(),
+            base: unit.units(base),
             count: u32::try_from(waits.len()).unwrap_or_default(),
             runs: u32::try_from(runs.len()).unwrap_or_default(),
             locks: Planes::of(&runs, |run| {
@@ -155,17 +162,17 @@ impl WaitBlock {
             handed: Planes::pack(&bits),
             threads: Planes::of(waits, |w| u64::from(w.thread.0)),
             holds: Planes::of(&handed, |(before, w)| {
-                zigzag(w.end.0.wrapping_sub(w.runq.0).wrapping_sub(before.end.0))
+                unit.signed_units(w.end.0.wrapping_sub(w.runq.0).wrapping_sub(before.end.0))
             }),
             ends: Planes::of(&others, |(before, w)| {
-                zigzag(w.end.0.wrapping_sub(before.map_or(base, |before| before.end.0)))
+                unit.signed_units(w.end.0.wrapping_sub(before.map_or(base, |before| before.end.0)))
             }),
-            blocked_handed: Planes::of(&handed, |(_, w)| w.blocked.0),
-            blocked: Planes::of(&others, |(_, w)| w.blocked.0),
-            runq: Planes::of(waits, |w| w.runq.0),
+            blocked_handed: Planes::of(&handed, |(_, w)| unit.units(w.blocked.0)),
+            blocked: Planes::of(&others, |(_, w)| unit.units(w.blocked.0)),
+            runq: Planes::of(waits, |w| unit.units(w.runq.0)),
             gaps: Planes::of(waits, |w| {
                 let spent = w.end.0.wrapping_sub(w.start.0);
-                zigzag(spent.wrapping_sub(w.blocked.0).wrapping_sub(w.runq.0))
+                unit.signed_units(spent.wrapping_sub(w.blocked.0).wrapping_sub(w.runq.0))
             }),
             episodes: Planes::of(waits, |w| u64::from(w.episodes)),
             flags: Planes::of(waits, |w| u64::from(w.flags)),
@@ -183,6 +190,7 @@ impl WaitBlock {
     /// As postcard writes it.
     pub(super) fn payload(&self) -> Payload {
         let mut payload = Payload::default();
+        payload.raw.push(self.shift);
         payload.number(self.base);
         payload.number(u64::from(self.count));
         payload.number(u64::from(self.runs));
@@ -217,6 +225,14 @@ impl WaitColumns<'_> {
     #[must_use]
     pub fn count(&self) -> usize {
         self.count as usize
+    }
+
+    /// What times are in.
+    ///
+    /// # Errors
+    /// [`NoTimeUnit`] if that can't be: no wait may be shown then.
+    pub fn unit(&self) -> Result<TimeUnit, NoTimeUnit> {
+        TimeUnit::from_shift(self.shift)
     }
 
     /// How many of them were handed on.
@@ -288,11 +304,13 @@ impl WaitColumns<'_> {
     /// Shows every wait, lock by lock, if they [`Self::fit`]; else shows some nonsense.
     pub fn for_each(&self, mut visit: impl FnMut(&Wait)) {
         let n = self.count().min(MAX_ITEMS);
+        let unit = self.unit().unwrap_or_default();
+        let base = unit.ns(self.base);
         let handed = self.handed_count().min(n);
         let others = n - handed;
         let mut runs = self.runs();
         let (mut lock, mut left) = (0, 0);
-        let (mut end, mut before, mut before_stack) = (self.base, 0, 0);
+        let (mut end, mut before, mut before_stack) = (base, 0, 0);
         let mut all = Box::new([[0; PIECE]; 8]);
         let mut of_handed = Box::new([[0; PIECE]; 3]);
         let mut of_others = Box::new([[0; PIECE]; 4]);
@@ -328,29 +346,29 @@ impl WaitColumns<'_> {
             for i in 0..len {
                 if left == 0 {
                     (lock, left) = runs.next().unwrap_or((lock, u64::MAX));
-                    end = self.base;
+                    end = base;
                 }
                 left -= 1;
                 let of = |column: usize| all[column][i];
-                let runq = of(1);
+                let runq = unit.ns(of(1));
                 let (blocked, waker, waker_stack);
                 if self.is_handed(from + i) {
                     let of = |column: usize| of_handed[column][next_handed];
-                    end = end.wrapping_add(unzigzag(of(0))).wrapping_add(runq);
-                    blocked = of(1);
+                    end = end.wrapping_add(unit.signed_ns(of(0))).wrapping_add(runq);
+                    blocked = unit.ns(of(1));
                     waker = Some(ThreadIndex(low(before)));
                     waker_stack = unzigzag(of(2)).wrapping_add(before_stack);
                     next_handed += 1;
                 } else {
                     let of = |column: usize| of_others[column][next_other];
-                    end = end.wrapping_add(unzigzag(of(0)));
-                    blocked = of(1);
+                    end = end.wrapping_add(unit.signed_ns(of(0)));
+                    blocked = unit.ns(of(1));
                     waker = optional_thread(of(2));
                     waker_stack = of(3);
                     next_other += 1;
                 }
                 (before, before_stack) = (of(0), of(5));
-                let spent = unzigzag(of(2)).wrapping_add(blocked).wrapping_add(runq);
+                let spent = unit.signed_ns(of(2)).wrapping_add(blocked).wrapping_add(runq);
                 visit(&Wait {
                     thread: ThreadIndex(low(before)),
                     lock: LockIndex(low(lock)),
@@ -460,7 +478,7 @@ mod tests {
     fn a_lock_handed_on_takes_no_bytes_for_who_and_where() {
         let handed: Vec<_> =
             (1..100).map(|n| wait(n, 3, u64::from(n) * 100, Some(n - 1))).collect();
-        let block = WaitBlock::new(&handed);
+        let block = WaitBlock::new(&handed, TimeUnit::EXACT);
         assert_eq!(block.waker_stacks_handed, Planes::pack(&[0; 98]));
         assert_eq!(block.wakers, Planes::pack(&[1]), "of the first alone");
         let raw = block.payload().raw;
@@ -471,9 +489,21 @@ mod tests {
     }
 
     #[test]
+    fn order_within_a_unit_is_kept() {
+        // Two waits for a lock that end within one unit: the later one stays the later one.
+        let waits = [wait(1, 3, 3_219, None), wait(2, 3, 3_201, None)];
+        let raw = WaitBlock::new(&waits, TimeUnit::RECORDED).payload().raw;
+        let columns: WaitColumns<'_> = postcard::from_bytes(&raw).unwrap();
+        assert!(columns.fit());
+        let read = Waits::ByLock(columns).in_order();
+        assert_eq!(read.iter().map(|wait| wait.end.0).collect::<Vec<_>>(), [3_200, 3_200]);
+        assert_eq!(read, [waits[1], waits[0]].map(|wait| TimeUnit::RECORDED.wait(&wait)));
+    }
+
+    #[test]
     fn blocks_that_do_not_fit_are_refused() {
         let waits = [wait(1, 3, 100, None), wait(2, 3, 200, Some(1)), wait(1, 5, 150, None)];
-        let right = WaitBlock::new(&waits);
+        let right = WaitBlock::new(&waits, TimeUnit::EXACT);
         let fit = |block: &WaitBlock| {
             let raw = block.payload().raw;
             postcard::from_bytes::<WaitColumns<'_>>(&raw).unwrap().fit()

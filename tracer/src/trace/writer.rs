@@ -17,6 +17,7 @@ use super::records::{
     End, FrameRecord, HeldRecord, LockRecord, Meta, ShortWaits, StackRecord, ThreadRecord, Totals,
     Wait, YieldRun,
 };
+use super::time_unit::TimeUnit;
 use super::waits::WaitBlock;
 use super::yields;
 use crate::units::ThreadIndex;
@@ -72,6 +73,7 @@ pub struct TraceWriter<W> {
     pub(super) sink: W,
     pub(super) committed: u64,
     pub(super) half_written: bool,
+    unit: TimeUnit,
     index: Vec<IndexEntry>,
     pub(super) locks: Vec<LockRecord>,
     lock_processes: Vec<LockProcess>,
@@ -93,6 +95,7 @@ impl<W: Write> TraceWriter<W> {
             sink,
             committed: 0,
             half_written: false,
+            unit: TimeUnit::EXACT,
             index: Vec::new(),
             locks: Vec::new(),
             lock_processes: Vec::new(),
@@ -105,6 +108,14 @@ impl<W: Write> TraceWriter<W> {
         };
         writer.put(&file_header())?;
         Ok(writer)
+    }
+
+    /// Has the times of waits and of runs of yields that follow written in this unit; else they are
+    /// exact.
+    #[must_use]
+    pub fn with_time_unit(mut self, unit: TimeUnit) -> Self {
+        self.unit = unit;
+        self
     }
 
     /// Writes the metadata, at once. A later one replaces an earlier one.
@@ -318,7 +329,7 @@ impl<W: Write> TraceWriter<W> {
             return Ok(());
         }
         let yields = std::mem::take(&mut self.yields);
-        let Payload { raw, cuts } = yields::payload(&yields);
+        let Payload { raw, cuts } = yields::payload(&yields, self.unit);
         let written = self.chunk_in_parts(ChunkKind::Yields, yields.len() as u64, &raw, &cuts);
         if written.is_err() {
             self.yields = yields;
@@ -338,7 +349,7 @@ impl<W: Write> TraceWriter<W> {
     }
 
     pub(super) fn wait_chunk(&mut self, waits: &[Wait]) -> Result<(), WriteError> {
-        let Payload { raw, cuts } = WaitBlock::new(waits).payload();
+        let Payload { raw, cuts } = WaitBlock::new(waits, self.unit).payload();
         self.chunk_in_parts(ChunkKind::Waits, waits.len() as u64, &raw, &cuts)
     }
 

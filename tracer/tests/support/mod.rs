@@ -2,11 +2,11 @@
 
 mod stacks;
 
-use tracer::trace::TraceWriter;
 use tracer::trace::records::{
     Class, End, FrameRecord, HeldRecord, Kind, LockRecord, Meta, Options, ProgramState, ShapeSums,
     ShortWaits, SideStack, SpinSums, StackRecord, Target, ThreadRecord, Totals, Wait, YieldRun,
 };
+use tracer::trace::{TimeUnit, TraceWriter};
 use tracer::units::{
     Address, LockIndex, Monotonic, Ns, Pid, ProcessIndex, StackIndex, ThreadIndex, Tid,
 };
@@ -40,9 +40,11 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// The bytes of a trace with this content, cleanly closed; flushed after every `flush` waits.
+    /// The bytes of a trace with this content, cleanly closed; flushed after every `flush` waits, with
+    /// times in the unit that its metadata has.
     pub(crate) fn write(&self, flush: usize) -> Vec<u8> {
-        let mut writer = TraceWriter::new(Vec::new()).unwrap();
+        let unit = self.meta.options.time_unit;
+        let mut writer = TraceWriter::new(Vec::new()).unwrap().with_time_unit(unit);
         writer.meta(&self.meta).unwrap();
         for lock in &self.locks {
             writer.lock(lock.clone()).unwrap();
@@ -238,6 +240,7 @@ pub(crate) fn sample() -> Content {
                 uprobes: vec![],
                 native: true,
                 follow: false,
+                time_unit: TimeUnit::EXACT,
             },
             start: Monotonic(START),
             start_realtime_ns: 1_780_000_000_123_456_789,
