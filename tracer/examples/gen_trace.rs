@@ -10,6 +10,7 @@ mod synthetic;
 
 use synthetic::Plan;
 use tracer::trace::TimeUnit;
+use tracer::units::Ns;
 
 #[derive(Parser)]
 #[command(
@@ -18,7 +19,8 @@ use tracer::trace::TimeUnit;
     after_help = "EXAMPLES
   cargo xtask gen-trace -- --waits 100M -o big.lockwatt
   cargo xtask gen-trace -- --waits 5M --shared-locks 5000 -o spread.lockwatt   every thread uses
-                                                                               every lock"
+                                                                               every lock
+  cargo xtask gen-trace -- --waits 5M --energy -o joules.lockwatt              with simulated energy"
 )]
 struct Arguments {
     /// Waits with a record: 1000000, 100k, 1M
@@ -45,6 +47,12 @@ struct Arguments {
     /// Nanoseconds that times are written in units of; 1 is exact
     #[arg(long, value_name = "NS", default_value = "32", value_parser = unit)]
     time_unit: TimeUnit,
+    /// Write energy too: an energy source, labelled simulated, and its windows
+    #[arg(long)]
+    energy: bool,
+    /// Milliseconds of an energy window
+    #[arg(long, value_name = "MS", default_value_t = 100, requires = "energy")]
+    energy_window: u32,
     /// The file to write; overwritten if it exists
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -74,6 +82,7 @@ fn main() -> anyhow::Result<()> {
         per_second: args.per_second.max(1),
         seed: args.seed,
         time_unit: args.time_unit,
+        energy: args.energy.then(|| Ns(u64::from(args.energy_window.max(1)) * 1_000_000)),
     };
     let file = synthetic::write(plan, File::create(&args.output)?)?;
     let bytes = file.metadata()?.len();

@@ -1,6 +1,7 @@
 //! Large synthetic traces: a simulated program with many threads, locks and stacks, written by the
 //! crate's own writer, so that they always fit the format. The same seed gives the same file.
 
+mod energy;
 mod names;
 mod program;
 
@@ -13,6 +14,7 @@ use tracer::trace::{TimeUnit, TraceWriter, WriteError};
 use tracer::units::{LockIndex, Monotonic, Ns, Pid, StackIndex};
 use tracer_common::Shape;
 
+use energy::Meter;
 use names::Names;
 use program::Program;
 
@@ -20,6 +22,8 @@ use program::Program;
 const START: u64 = 3_600_000_000_000;
 /// The recorder flushes this often: a chunk holds no more than the waits of this time.
 const FLUSH_EVERY: Ns = Ns(1_000_000_000);
+const CPUS: u32 = 64;
+const SAMPLE_HZ: u32 = 199;
 
 /// What kind of program is simulated.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     /// What times are in.
     pub(crate) time_unit: TimeUnit,
+    /// With energy (simulated), in windows of this length.
+    pub(crate) energy: Option<Ns>,
 }
 
 impl Default for Plan {
@@ -53,6 +59,7 @@ impl Default for Plan {
             per_second: 120_000,
             seed: 1,
             time_unit: TimeUnit::RECORDED,
+            energy: None,
         }
     }
 }
@@ -75,17 +82,30 @@ pub(crate) fn write<W: Write>(plan: Plan, sink: W) -> Result<W, WriteError> {
     for stack in names.stacks() {
         writer.stack(stack)?;
     }
-    let program = Program::new(plan, START);
+    let mut meter = plan.energy.map(|window| Meter::new(plan, window, START));
+    if let Some(window) = plan.energy {
+        writer.energy_source(&energy::source(window))?;
+    }
+    let mut program = Program::new(plan, START);
     let (mut written, mut flushed, mut last) = (0, START, START);
-    for wait in program {
+    while let Some(wait) = program.next() {
         writer.wait(wait)?;
+        if let Some(meter) = &mut meter {
+            meter.wait(&wait, || program.under_way());
+        }
         written += 1;
         last = last.max(wait.end.0);
         if wait.end.0 > flushed + FLUSH_EVERY.0 {
             flushed = wait.end.0;
+            if let Some(interval) = meter.as_mut().and_then(Meter::take) {
+                writer.energy(&[interval])?;
+            }
             writer.totals(&totals(plan, written, last))?;
             writer.flush()?;
         }
+    }
+    if let Some(interval) = meter.as_mut().and_then(Meter::take) {
+        writer.energy(&[interval])?;
     }
     writer.totals(&totals(plan, written, last))?;
     writer.finish(&End { at: Monotonic(last), reason: "duration".to_owned() })
@@ -104,10 +124,10 @@ fn meta(plan: Plan) -> Meta {
         },
         kernel: "6.12.0".to_owned(),
         machine: "x86_64".to_owned(),
-        cpus: 64,
+        cpus: CPUS,
         options: Options {
             hooks: "sched".to_owned(),
-            sample_hz: Some(199),
+            sample_hz: Some(SAMPLE_HZ),
             time_unit: plan.time_unit,
             ..Options::default()
         },

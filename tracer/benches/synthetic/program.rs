@@ -80,6 +80,12 @@ impl Program {
         }
     }
 
+    /// Waits that have begun and are not over: by whom, and since when.
+    pub(super) fn under_way(&self) -> Vec<(u32, u64)> {
+        let waits = (0..).zip(&self.threads);
+        waits.filter_map(|(n, thread)| Some((n, thread.wait?.start.0))).collect()
+    }
+
     fn arrives(&mut self, at: u64) {
         if self.begun >= self.plan.waits {
             return;
