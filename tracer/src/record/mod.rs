@@ -1,16 +1,12 @@
 //! A recording: attach, take in what the kernel side sends, write the trace, close it properly.
 
 mod attach;
-mod below;
 mod energy;
-mod held;
-mod in_flight;
 mod intake;
 mod kernel_log;
 mod locks;
 mod lookout;
 mod meter;
-mod naming;
 mod natives;
 mod output;
 mod places;
@@ -19,7 +15,6 @@ mod recent;
 mod run_time;
 mod session;
 mod shared;
-mod short;
 mod spin_code;
 mod stacks;
 mod status;

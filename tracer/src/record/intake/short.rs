@@ -2,7 +2,7 @@
 
 use tracer_common::{NoStack, ShortEvent};
 
-use super::intake::Intake;
+use super::Intake;
 use crate::trace::records::{Class, ShortWaits};
 use crate::trace::writer::WriteError;
 use crate::units::{Monotonic, Ns, Tid};

@@ -1,7 +1,7 @@
 //! Which locks the threads seem to have that are blocked when the recording ends.
 
-use super::intake::Intake;
-use super::threads::Home;
+use super::Intake;
+use crate::record::threads::Home;
 use crate::trace::records::{HeldHow, HeldRecord};
 use crate::trace::writer::WriteError;
 use crate::units::{Address, Tid};
@@ -14,7 +14,7 @@ impl Intake {
     ///
     /// # Errors
     /// If the trace can't be written.
-    pub(super) fn write_held(&mut self) -> Result<(), WriteError> {
+    pub(in crate::record) fn write_held(&mut self) -> Result<(), WriteError> {
         let mut records = Vec::new();
         for (tid, futex) in std::mem::take(&mut self.under_way) {
             records.extend(self.held_by(tid, futex));

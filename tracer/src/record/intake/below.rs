@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use tracer_common::{FutexIdentity, Shape, ThreadState};
 
-use super::intake::Intake;
+use super::Intake;
 use crate::probe::Maps;
 use crate::trace::records::{BelowSums, ShapeSums, Totals};
 use crate::trace::writer::WriteError;
@@ -48,7 +48,7 @@ impl Intake {
     }
 
     /// Takes over what a thread has in its state.
-    pub(super) fn pending(&mut self, state: &ThreadState) {
+    pub(in crate::record) fn pending(&mut self, state: &ThreadState) {
         for one in state.short.iter().filter(|one| one.totals.waits != 0) {
             // After a fork the same address is another lock.
             let lock = if self.processes.several { 0 } else { one.lock };
