@@ -10,11 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracer_common::thread::ThreadState;
 use tracer_common::{FutexIdentity, InitialWait, InterpreterConfig, ProcessState, Shape};
 
-/// Processes that are there already have numbers up to here, those born later the ones above.
-const FIRST_GIVEN: u32 = MAX_PROCESSES;
-/// The first number that is neither in use nor given to the kernel side at the attach.
-pub(super) const NEXT_NUMBER: u32 = FIRST_GIVEN + MAX_PROCESSES + 1;
-
+use super::description::describe;
 use crate::cpython::{Detected, Interpreter, Namer, detect, lock_object, thread_states};
 use crate::kernel::monotonic_now;
 use crate::probe::{Loaded, MAX_PROCESSES, Maps, Prepared, Settings, load};
@@ -22,6 +18,11 @@ use crate::target::{BlockedFutex, Process, blocked_futex, descendants, ns_tid, t
 use crate::trace::processes::Came;
 use crate::trace::records::Target;
 use crate::units::{Address, Monotonic, Pid, Tid};
+
+/// Processes that are there already have numbers up to here, those born later the ones above.
+const FIRST_GIVEN: u32 = MAX_PROCESSES;
+/// The first number that is neither in use nor given to the kernel side at the attach.
+pub(super) const NEXT_NUMBER: u32 = FIRST_GIVEN + MAX_PROCESSES + 1;
 
 /// The kernel side at work.
 pub struct Attached {
@@ -185,24 +186,15 @@ pub fn look_at(pid: Pid, number: u32) -> Option<Found> {
     target.exe = process.exe();
     target.cmdline = process.cmdline();
     let mut namer = Namer::new(pid);
-    let recorded = match detect(&process).ok()? {
+    let detected = detect(&process).ok()?;
+    describe(&mut target, &detected);
+    let recorded = match detected {
         Detected::Interpreter(python) => {
-            target.python = Some(python.version.to_string());
-            target.free_threaded = Some(python.layout.free_threaded);
-            target.stackless_because = python.frames.as_ref().err().map(ToString::to_string);
             namer.set_interpreter(pid, Some(*python));
             true
         }
-        Detected::NotYet => false,
-        Detected::UnknownLayout { version, why } => {
-            target.python = version.map(|version| version.to_string());
-            target.unnamed_because = Some(why.to_string());
-            true
-        }
-        Detected::NotCPython => {
-            target.unnamed_because = Some(format!("{} is no CPython", target.exe));
-            false
-        }
+        Detected::UnknownLayout { .. } => true,
+        Detected::NotYet | Detected::NotCPython => false,
     };
     Some(Found { pid, number, namer, target, came: Came::Attached, recorded })
 }

@@ -1,6 +1,7 @@
 //! A recording: attach, take in what the kernel side sends, write the trace, close it properly.
 
 mod attach;
+mod description;
 mod energy;
 mod intake;
 mod kernel_log;
@@ -23,5 +24,6 @@ mod threads;
 mod uses;
 
 pub use attach::{Attached, Found, attach, attach_all, look_at};
+pub use description::describe;
 pub use output::Output;
 pub use session::{Finished, Session, StopWhen};

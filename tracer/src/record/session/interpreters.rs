@@ -8,6 +8,7 @@ use super::Session;
 use crate::cpython::{Detected, detect, interpreters, verify};
 use crate::probe::Groups;
 use crate::record::attach::{introduce, process_state};
+use crate::record::description::describe;
 use crate::record::lookout::Lookout;
 use crate::record::spin_code::spin_code_writer;
 use crate::target::Process;
@@ -75,11 +76,9 @@ impl Session {
         target.cmdline = process.cmdline();
         target.unnamed_because = None;
         target.stackless_because = None;
+        describe(&mut target, &detected);
         match detected {
             Detected::Interpreter(python) => {
-                target.python = Some(python.version.to_string());
-                target.free_threaded = Some(python.layout.free_threaded);
-                target.stackless_because = python.frames.as_ref().err().map(ToString::to_string);
                 traced.namer.set_interpreter(pid, Some(*python));
                 traced.lookout = None;
                 traced.record.recorded = true;
@@ -87,10 +86,7 @@ impl Session {
                 self.intake.refresh_threads_of(place, &mut self.maps);
                 self.attach_uprobes(&process);
             }
-            Detected::NotYet => {}
-            Detected::UnknownLayout { version, why } => {
-                target.python = version.map(|version| version.to_string());
-                target.unnamed_because = Some(why.to_string());
+            Detected::UnknownLayout { .. } => {
                 traced.lookout = None;
                 traced.record.recorded = true;
                 if several {
@@ -98,11 +94,7 @@ impl Session {
                 }
                 self.attach_uprobes(&process);
             }
-            Detected::NotCPython => {
-                target.python = None;
-                target.free_threaded = None;
-                target.unnamed_because = Some(format!("{} is no CPython", target.exe));
-            }
+            Detected::NotYet | Detected::NotCPython => {}
         }
         self.set_target(place, target)
     }

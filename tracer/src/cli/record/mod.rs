@@ -1,137 +1,26 @@
 //! `lockwatt record`: attach or start, record, say what came of it.
 
-use std::ffi::OsString;
+mod args;
+
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{ExitCode, ExitStatus};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::duration::{parse, parse_with_unit};
-use super::energy::{EnergyArgs, Ready};
+pub(super) use self::args::Args;
+use super::energy::Ready;
 use crate::cpython::{Detected, Namer, detect};
 use crate::fault::{self, Fault};
 use crate::kernel::{self, Privileges};
-use crate::probe::{
-    DEFAULT_MAX_EVENTS_PER_SEC, DEFAULT_RING_BYTES, DEFAULT_SAMPLE_HZ, Group, Groups, Hooks,
-    MAX_PROCESSES, MAX_SAMPLE_HZ, Settings, measure,
-};
-use crate::record::{Finished, Found, Output, Session, StopWhen, attach_all, look_at};
+use crate::probe::{Groups, measure};
+use crate::record::{Finished, Found, Output, Session, StopWhen, attach_all, describe, look_at};
 use crate::render::escape;
 use crate::render::text::plural;
 use crate::target::{Launched, Process};
 use crate::trace::processes::Came;
-use crate::trace::records::{Meta, Options, Target};
-use crate::units::{Ns, Pid};
-
-#[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
-pub(super) struct Args {
-    /// The process to attach to; can be given more than once
-    #[arg(short, long, value_name = "PID", required_unless_present = "command")]
-    pid: Vec<u32>,
-
-    /// Trace children too: those that the process has, and from their birth those that it forks
-    /// (multiprocessing, pre-fork servers, subprocesses), each with an interpreter of its own
-    #[arg(long)]
-    follow: bool,
-
-    /// End after this long (10s, 500ms, 2m); without it at Ctrl-C or at the end of all targets
-    #[arg(short, long, value_name = "TIME", value_parser = parse)]
-    duration: Option<Duration>,
-
-    /// The trace file; `-` is standard output [default: lockwatt-PID.lockwatt]
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
-
-    /// Overwrite the trace file if it exists
-    #[arg(short, long)]
-    force: bool,
-
-    /// Waits shorter than this are summed up by kind only, without lock and thread; 0 records all
-    #[arg(long, value_name = "TIME", default_value = "10us", value_parser = parse_with_unit)]
-    min_wait: Duration,
-
-    /// What to hook: `sched` is cheap; `syscall` counts every futex and sched_yield call as well
-    #[arg(long, value_enum, default_value_t)]
-    hooks: Hooks,
-
-    /// Samples of what runs, per second and CPU, to see spinning on the CPU; 0 takes none
-    #[arg(long, value_name = "HZ", default_value_t = DEFAULT_SAMPLE_HZ, value_parser = sample_hz)]
-    sample_hz: u32,
-
-    /// Name the C functions that Python code waits in, and the modules that own futexes
-    #[arg(long)]
-    native: bool,
-
-    /// Also probe libc's locks (`pthread`, or `usdt`) and the interpreter's slow paths (`cpython`): uncontended
-    /// acquisitions and hold times. Each hit costs the target microseconds, and so changes the
-    /// contention that is measured; what it came to is in the summary
-    #[arg(long, value_enum, value_name = "GROUPS", value_delimiter = ',')]
-    uprobes: Vec<Group>,
-
-    /// Size of the buffer between kernel and recorder, in KiB: a power of two
-    #[arg(long, value_name = "KIB", default_value_t = DEFAULT_RING_BYTES / 1024,
-          value_parser = buffer_kib)]
-    buffer: u32,
-
-    /// No more waits than this get a record of their own, per second; the others are counted, with
-    /// their time, by kind. 0: no limit
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_EVENTS_PER_SEC)]
-    max_events_per_sec: u64,
-
-    /// Room for so many processes at a time
-    #[arg(long, value_name = "N", default_value_t = MAX_PROCESSES, hide = true,
-          value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_PROCESSES)))]
-    max_processes: u32,
-
-    /// Have the kernel count how long lockwatt's programs run, all the time: each run then takes a
-    /// little longer. Without it that is estimated, from 20 ms in each 5 s (and counted all the same
-    /// if `kernel.bpf_stats_enabled` is on)
-    #[arg(long)]
-    self_stats: bool,
-
-    #[command(flatten)]
-    energy: EnergyArgs,
-
-    /// No live line and no summary
-    #[arg(short, long)]
-    quiet: bool,
-
-    /// A command to start and trace, after `--`
-    #[arg(last = true, value_name = "CMD", conflicts_with = "pid")]
-    command: Vec<OsString>,
-}
-
-const EXAMPLES: &str = "\
-EXAMPLES
-  lockwatt record -p 4242                        until Ctrl-C, into lockwatt-4242.lockwatt
-  lockwatt record -p 4242 -d 10s -o t.lockwatt   for ten seconds
-  lockwatt record --min-wait 0 -p 4242           with a record for every wait, however short
-  lockwatt record --sample-hz 1999 -p 4242       finer figures of time spent spinning
-  lockwatt record --native -p 4242               with the C functions above the Python ones
-  lockwatt record --uprobes pthread -p 4242      with every use of libc's locks, at a price
-  lockwatt record -- python3 app.py --port 80    a command, from its first instruction
-  lockwatt record --follow -p 4242               a pre-fork server's master with its workers
-  lockwatt record --follow -- python3 pool.py    a command and all that it forks
-  lockwatt record -p 4242 -p 4243                two processes in one trace
-  lockwatt record --energy powercap -p 4242      with joules, or not at all
-  lockwatt record -p 4242 -o - | ssh host 'cat > t.lockwatt'";
-
-fn buffer_kib(text: &str) -> Result<u32, String> {
-    match text.parse::<u32>() {
-        Ok(kib) if kib.is_power_of_two() && (4..=1 << 20).contains(&kib) => Ok(kib),
-        _ => Err("give a power of two from 4 to 1048576 (KiB)".to_owned()),
-    }
-}
-
-fn sample_hz(text: &str) -> Result<u32, String> {
-    match text.parse::<u32>() {
-        Ok(hz) if hz <= MAX_SAMPLE_HZ => Ok(hz),
-        _ => Err(format!("give 0 (no sampler) to {MAX_SAMPLE_HZ} samples per second and CPU")),
-    }
-}
+use crate::trace::records::{Meta, Target};
+use crate::units::Pid;
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> ExitCode {
@@ -140,7 +29,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
             "--uprobes pthread and usdt would count the same acquisitions: give one of them";
         return fault::report(&Fault::Usage(words.to_owned()).into());
     }
-    if several(args) && !args.uprobes.is_empty() {
+    if args.several() && !args.uprobes.is_empty() {
         let words = "--uprobes hooks one process: leave out --follow, and give one PID";
         return fault::report(&Fault::Usage(words.to_owned()).into());
     }
@@ -159,38 +48,28 @@ pub(super) fn run(args: &Args) -> ExitCode {
     }
 }
 
-/// More than one process can be in the trace.
-fn several(args: &Args) -> bool {
-    args.follow || args.pid.len() > 1
-}
-
 fn record_processes(args: &Args, pid: Pid, others: &[u32]) -> Result<()> {
     let process = Process::open(pid)?;
     Privileges::read()?.check()?;
     let energy = args.energy.prepare()?;
     let mut meta = new_meta(args, pid);
     let mut namer = Namer::new(pid);
-    describe(&process, &mut meta.target);
-    match detect(&process)? {
+    meta.target.exe = process.exe();
+    meta.target.cmdline = process.cmdline();
+    let detected = detect(&process)?;
+    describe(&mut meta.target, &detected);
+    match detected {
         Detected::Interpreter(python) => {
-            meta.target.python = Some(python.version.to_string());
-            meta.target.free_threaded = Some(python.layout.free_threaded);
             if let Err(why) = &python.frames {
                 note(args, &format!("{why}; there will be no Python stacks"));
-                meta.target.stackless_because = Some(why.to_string());
             }
             namer.set_interpreter(pid, Some(*python));
         }
         Detected::NotYet => {} // the session goes on looking
-        Detected::UnknownLayout { version, why } => {
+        Detected::UnknownLayout { why, .. } => {
             note(args, &format!("{why}; waits are recorded as plain futexes"));
-            meta.target.python = version.map(|version| version.to_string());
-            meta.target.unnamed_because = Some(why.to_string());
         }
-        // Its children may be.
-        Detected::NotCPython if args.follow => {
-            meta.target.unnamed_because = Some(format!("{} is no CPython", meta.target.exe));
-        }
+        Detected::NotCPython if args.follow => {} // its children may be
         Detected::NotCPython => {
             let exe = match meta.target.exe.as_str() {
                 "" => "without an executable: a kernel thread, or ending".to_owned(),
@@ -287,16 +166,7 @@ fn record(
     stop: StopWhen,
     ready: impl FnOnce() -> Result<()>,
 ) -> Result<Finished> {
-    let mut settings = Settings::new(meta.target.pid, meta.options.min_wait, args.hooks);
-    settings.several = several(args);
-    settings.follow = args.follow;
-    settings.max_processes = args.max_processes;
-    settings.native = args.native;
-    settings.max_events_per_sec = args.max_events_per_sec;
-    settings.uprobes = Groups::new(&args.uprobes);
-    settings.sample_hz = args.sample_hz;
-    settings.ring_bytes = args.buffer * 1024;
-    settings.energy = energy.source.is_some();
+    let settings = args.settings(meta.target.pid, energy.source.is_some());
     if !args.uprobes.is_empty() {
         match measure() {
             Ok(cost) => meta.uprobe_cost = Some(cost),
@@ -354,22 +224,9 @@ fn new_meta(args: &Args, pid: Pid) -> Meta {
         machine: kernel::machine(),
         cpus: std::thread::available_parallelism()
             .map_or(0, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
-        options: Options {
-            max_events_per_sec: (args.max_events_per_sec != 0).then_some(args.max_events_per_sec),
-            min_wait: Ns(u64::try_from(args.min_wait.as_nanos()).unwrap_or(u64::MAX)),
-            hooks: args.hooks.name().to_owned(),
-            native: args.native,
-            follow: args.follow,
-            uprobes: Groups::new(&args.uprobes).names(),
-            sample_hz: (args.sample_hz != 0).then_some(args.sample_hz),
-        },
+        options: args.options(),
         ..Meta::default()
     }
-}
-
-fn describe(process: &Process, target: &mut Target) {
-    target.exe = process.exe();
-    target.cmdline = process.cmdline();
 }
 
 fn note(args: &Args, text: &str) {
@@ -384,7 +241,7 @@ fn summarize(args: &Args, path: Option<&Path>, finished: &Finished) {
         return;
     }
     if let Some(why) = &finished.meta.target.unnamed_because
-        && !several(args)
+        && !args.several()
     {
         note(args, &format!("locks have no names: {}", escape::whole(why)));
     }
