@@ -10,11 +10,14 @@
 //! seen. Each link says which. A thread that waits for the very lock that it should have does not
 //! have it: the chain ends there as unknown.
 
+mod path;
+mod walk;
+
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use rustc_hash::FxHashMap;
-
+use self::path::Path;
+use self::walk::Walk;
 use super::links::Links;
 use super::span::Span;
 use crate::analyze::Source;
@@ -91,39 +94,6 @@ pub struct Chain {
     pub longest_time: Ns,
 }
 
-const NO_LINK: Link = Link {
-    waiter: ThreadIndex(0),
-    lock: LockIndex(0),
-    stack: SideStack::Missing(tracer_common::NoStack::NotTaken),
-    source: Source::None,
-};
-
-/// A chain with all that tells it from others. Links beyond its length are [`NO_LINK`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Path {
-    links: [Link; MAX_LINKS],
-    length: usize,
-    holder: Option<ThreadIndex>,
-    end: ChainEnd,
-}
-
-impl Path {
-    const EMPTY: Self =
-        Self { links: [NO_LINK; MAX_LINKS], length: 0, holder: None, end: ChainEnd::Unknown };
-
-    fn links(&self) -> &[Link] {
-        &self.links[..self.length.min(MAX_LINKS)]
-    }
-
-    fn locks(&self) -> [Option<LockIndex>; MAX_LINKS] {
-        let mut locks = [None; MAX_LINKS];
-        for (lock, link) in locks.iter_mut().zip(self.links()) {
-            *lock = Some(link.lock);
-        }
-        locks
-    }
-}
-
 /// What a path comes to.
 #[derive(Clone, Copy, Debug, Default)]
 struct PathSums {
@@ -133,19 +103,24 @@ struct PathSums {
 
 /// All chains so far.
 #[derive(Debug)]
-pub(super) struct Chains {
+pub(in crate::analyze::graph) struct Chains {
     paths: Bounded<Path, PathSums>,
     unfollowed: u64,
 }
 
 impl Chains {
     /// At most `limit` different paths.
-    pub(super) fn new(limit: usize) -> Self {
+    pub(in crate::analyze::graph) fn new(limit: usize) -> Self {
         Self { paths: Bounded::new(limit), unfollowed: 0 }
     }
 
     /// Goes on from `done` to `cut`. In `spans` are all that reach into that time.
-    pub(super) fn pass(&mut self, spans: &[Span], done: Monotonic, cut: Monotonic) {
+    pub(in crate::analyze::graph) fn pass(
+        &mut self,
+        spans: &[Span],
+        done: Monotonic,
+        cut: Monotonic,
+    ) {
         let links = Links::new(spans);
         let mut steps = STEPS;
         for span in spans {
@@ -154,12 +129,7 @@ impl Chains {
                 continue;
             }
             let allowed = steps.min(STEPS_PER_WAIT);
-            let mut walk = Walk {
-                links: &links,
-                path: Path::EMPTY,
-                steps: allowed,
-                found: FxHashMap::default(),
-            };
+            let mut walk = Walk::new(&links, allowed);
             walk.wait(span, from, to);
             steps -= allowed - walk.steps;
             self.unfollowed += u64::from(walk.steps == 0);
@@ -179,12 +149,12 @@ impl Chains {
     }
 
     /// Waits of which not every moment was followed: there was too much to follow.
-    pub(super) fn unfollowed(&self) -> u64 {
+    pub(in crate::analyze::graph) fn unfollowed(&self) -> u64 {
         self.unfollowed
     }
 
     /// The chains, longest time first, and the time of those that found no room.
-    pub(super) fn finish(self) -> (Vec<Chain>, Ns) {
+    pub(in crate::analyze::graph) fn finish(self) -> (Vec<Chain>, Ns) {
         let mut chains: BTreeMap<[Option<LockIndex>; MAX_LINKS], Chain> = BTreeMap::new();
         let mut left_out = Ns(0);
         let mut paths: Vec<_> = self.paths.into_iter().collect();
@@ -214,74 +184,6 @@ impl Chains {
         let mut chains: Vec<_> = chains.into_values().collect();
         chains.sort_by_key(|chain| (Reverse(chain.time), chain.locks.clone()));
         (chains, left_out)
-    }
-}
-
-/// The way from one wait to the end of its chains.
-struct Walk<'a> {
-    links: &'a Links<'a>,
-    path: Path,
-    steps: u32,
-    /// At most as many as there are steps, so that keys made to collide cost little.
-    found: FxHashMap<Path, Ns>,
-}
-
-impl Walk<'_> {
-    /// From a waiting thread on to who is in its way.
-    fn wait(&mut self, span: &Span, from: Monotonic, to: Monotonic) {
-        let place = self.path.length;
-        self.path.length += 1;
-        let mut at = from;
-        while at < to && self.step() {
-            let (until, holder, source) = self.links.holder(span, at, to);
-            let (waiter, lock, stack) = (span.thread, span.lock, span.waiter_stack);
-            self.path.links[place] = Link { waiter, lock, stack, source };
-            match holder {
-                Some(holder) if self.path.links().iter().any(|link| link.waiter == holder) => {
-                    // A wait that somebody ended was in no cycle: the wakings told wrong.
-                    let end = match source {
-                        Source::Waker | Source::None => ChainEnd::Unknown,
-                        Source::Owner | Source::OwnerUnverified => ChainEnd::Cycle,
-                    };
-                    let holder = (end == ChainEnd::Cycle).then_some(holder);
-                    self.tell(holder, end, at, until);
-                }
-                Some(holder) => self.behind(lock, holder, at, until),
-                None => self.tell(None, ChainEnd::Unknown, at, until),
-            }
-            at = until;
-        }
-        self.path.links[place] = NO_LINK;
-        self.path.length = place;
-    }
-
-    /// From a holder on to what it waits for.
-    fn behind(&mut self, lock: LockIndex, holder: ThreadIndex, from: Monotonic, to: Monotonic) {
-        let mut at = from;
-        while at < to && self.step() {
-            let (until, next) = self.links.wait(holder, at, to);
-            match next {
-                None => self.tell(Some(holder), ChainEnd::Running, at, until),
-                Some(next) if next.lock == lock => self.tell(None, ChainEnd::Unknown, at, until),
-                Some(_) if self.path.length >= MAX_LINKS => {
-                    self.tell(Some(holder), ChainEnd::Longer, at, until);
-                }
-                Some(next) => self.wait(next, at, until),
-            }
-            at = until;
-        }
-    }
-
-    fn tell(&mut self, holder: Option<ThreadIndex>, end: ChainEnd, from: Monotonic, to: Monotonic) {
-        if self.path.length > 1 {
-            let path = Path { holder, end, ..self.path };
-            *self.found.entry(path).or_default() += to.since(from);
-        }
-    }
-
-    fn step(&mut self) -> bool {
-        self.steps = self.steps.saturating_sub(1);
-        self.steps > 0
     }
 }
 

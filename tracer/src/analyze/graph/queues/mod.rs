@@ -1,76 +1,21 @@
 //! The queue of each lock, moment by moment: who stands in it, who leaves it, who lets go.
 
+mod events;
+mod room;
+
+use self::events::{Events, NEVER};
+pub(in crate::analyze) use self::room::QueueRoom;
 use super::convoys::Queue;
 use super::holds::{HoldSums, Holding, LockHolds, Moment, ranked};
-use super::{MAX_CELLS, MAX_LOCKS, MAX_PLACES};
 use crate::analyze::StackTable;
 use crate::analyze::brief::{Brief, StackCode};
-use crate::analyze::energy::{Cells, Coverage, HeldBy};
+use crate::analyze::energy::{Coverage, HeldBy};
 use crate::analyze::shard::REST;
-use crate::analyze::tally::{Room, Tally};
+use crate::analyze::tally::Tally;
 use crate::units::{Monotonic, ThreadIndex};
 
-/// Waits of one lock that are looked at together, from few to many, by how many it has had. Of those
-/// up to the end of the one at two thirds of them is dealt with for good, so that a wait loses its
-/// beginning only if it was longer than a third of others.
-const TOGETHER: (usize, usize) = (96, 1536);
 /// So many times as many a lock must have had, before there are more.
 const GROWTH: usize = 32;
-
-/// Places by which events are moved to where they belong, for each of them: more are sorted.
-const MOVES: usize = 8;
-
-/// What the queues of several locks share.
-#[derive(Debug)]
-pub(in crate::analyze) struct QueueRoom {
-    locks: usize,
-    left_out: u64,
-    sites: Room,
-    threads: Room,
-    events: Events,
-    /// When locks were held is wanted, for the energy of their holders.
-    pub(in crate::analyze) when_held: bool,
-    /// When threads were blocked is wanted.
-    pub(in crate::analyze) when_blocked: bool,
-    pub(in crate::analyze) held: Cells,
-    pub(in crate::analyze) blocked: Cells,
-}
-
-impl QueueRoom {
-    /// The part of one of `shards`.
-    pub(in crate::analyze) fn new(shards: usize) -> Self {
-        Self {
-            locks: MAX_LOCKS / shards,
-            left_out: 0,
-            sites: Room::new(MAX_PLACES / shards),
-            threads: Room::new(MAX_PLACES / shards),
-            events: Events::default(),
-            when_held: false,
-            when_blocked: false,
-            held: Cells::new(MAX_CELLS / shards),
-            blocked: Cells::new(MAX_CELLS / shards),
-        }
-    }
-
-    /// The queue of one more lock, if there is room for it; else it is counted.
-    pub(in crate::analyze) fn one_more(&mut self) -> Option<Box<LockQueue>> {
-        match self.locks.checked_sub(1) {
-            Some(left) => {
-                self.locks = left;
-                Some(Box::new(LockQueue::together(TOGETHER)))
-            }
-            None => {
-                self.left_out += 1;
-                None
-            }
-        }
-    }
-
-    /// Locks that found no room.
-    pub(in crate::analyze) fn left_out(&self) -> u64 {
-        self.left_out
-    }
-}
 
 /// A thread in the queue: [`Span`](super::span::Span) for one lock, in few bytes, since each is
 /// looked at several times.
@@ -128,15 +73,6 @@ pub(in crate::analyze) struct LockQueue {
     held: HeldBy,
     /// When threads were blocked on it.
     blocked: Coverage,
-}
-
-/// What happens to a lock's queue: a moment and a stay each, in the order of time and thread.
-#[derive(Debug, Default)]
-struct Events {
-    queues: Vec<(u64, u32)>,
-    woken: Vec<(u64, u32)>,
-    runs: Vec<(u64, u32)>,
-    ends: Vec<u64>,
 }
 
 impl LockQueue {
@@ -268,22 +204,22 @@ impl LockQueue {
     }
 
     /// Waits whose beginning came too late.
-    pub(super) fn late(&self) -> u64 {
+    pub(in crate::analyze::graph) fn late(&self) -> u64 {
         self.late
     }
 
     /// Who took the lock last and has let nobody in since.
-    pub(super) fn last_taker(&self) -> Option<(ThreadIndex, Monotonic)> {
+    pub(in crate::analyze::graph) fn last_taker(&self) -> Option<(ThreadIndex, Monotonic)> {
         self.holding.last_taker()
     }
 
     /// When the lock was held, by whom; and when threads were blocked on it.
-    pub(super) fn take_times(&mut self) -> (HeldBy, Coverage) {
+    pub(in crate::analyze::graph) fn take_times(&mut self) -> (HeldBy, Coverage) {
         (std::mem::take(&mut self.held), std::mem::take(&mut self.blocked))
     }
 
     /// The queue and the holds.
-    pub(super) fn into_holds(self, stacks: &StackTable) -> (Queue, LockHolds) {
+    pub(in crate::analyze::graph) fn into_holds(self, stacks: &StackTable) -> (Queue, LockHolds) {
         let (sites, threads) = (self.sites.into_entries(), self.threads.into_entries());
         let holds = LockHolds {
             sums: self.holding.sums,
@@ -295,57 +231,9 @@ impl LockQueue {
     }
 }
 
-/// No event is at this time: the last moment that there is.
-const NEVER: u64 = u64::MAX;
-
-impl Events {
-    /// Those of a lock's stays after `done` and until `cut`.
-    fn fill(&mut self, stays: &[Stay], done: u64, cut: u64) {
-        self.queues.clear();
-        self.woken.clear();
-        self.runs.clear();
-        let now = |at: u64| done < at && at <= cut && at < NEVER;
-        for (n, stay) in (0..).zip(stays) {
-            if stay.from.max(done) < stay.to.min(cut) {
-                self.queues.push((stay.from.max(done), n));
-            }
-            if now(stay.to) {
-                self.woken.push((stay.to, n));
-            }
-            if now(stay.end) && !stay.unfinished {
-                self.runs.push((stay.end, n));
-            }
-        }
-        for events in [&mut self.queues, &mut self.woken, &mut self.runs] {
-            sort(events, |n| stays[n as usize].thread);
-            events.push((NEVER, 0));
-        }
-    }
-}
-
-/// By time and thread. Mostly they are in order; if not, then nearly, and each has a short way.
-fn sort(events: &mut [(u64, u32)], thread: impl Fn(u32) -> u32) {
-    let after =
-        |a: &(u64, u32), b: &(u64, u32)| a.0 > b.0 || a.0 == b.0 && thread(a.1) > thread(b.1);
-    let mut moves = events.len() * MOVES;
-    for n in 1..events.len() {
-        let event = events[n];
-        let mut to = n;
-        while to > 0 && after(&events[to - 1], &event) {
-            events[to] = events[to - 1];
-            to -= 1;
-        }
-        events[to] = event;
-        moves = moves.saturating_sub(n - to);
-        if moves == 0 {
-            events.sort_by_key(|&(at, n)| (at, thread(n)));
-            return;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::MAX_LOCKS;
     use super::super::span::tests::wait;
     use super::*;
     use crate::units::Ns;
