@@ -3,6 +3,7 @@
 mod attach;
 mod description;
 mod energy;
+mod identify;
 mod intake;
 mod kernel_log;
 mod locks;
