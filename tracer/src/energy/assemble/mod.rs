@@ -1,12 +1,13 @@
 //! From the kernel side's sums, its slices of two windows and the moments of the readings to windows in
 //! which all time of every CPU is somewhere (T1).
 
+mod owners;
+
 use std::collections::BTreeMap;
 
-use tracer_common::energy::{
-    CpuClock, CpuSums, IDLE, KERNEL, OTHER, OnCpu, Straddle, TRACED, TRACER,
-};
+use tracer_common::energy::{CpuClock, CpuSums, OnCpu, Straddle};
 
+use self::owners::{Owner, Owners};
 use crate::trace::energy::{CpuTime, EnergyReading, Shares};
 use crate::units::{Monotonic, Ns, Tid};
 
@@ -27,30 +28,6 @@ pub struct RawWindow {
     pub threads: Vec<(Tid, u32, Shares)>,
 }
 
-/// Who has a CPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Owner {
-    Idle,
-    Kernel,
-    Other,
-    Tracer,
-    Thread(u32),
-    Lost,
-}
-
-impl Owner {
-    fn of(kind: u32, tid: u32) -> Self {
-        match kind {
-            IDLE => Self::Idle,
-            KERNEL => Self::Kernel,
-            OTHER => Self::Other,
-            TRACER => Self::Tracer,
-            TRACED if tid != 0 => Self::Thread(tid),
-            _ => Self::Lost,
-        }
-    }
-}
-
 /// The moment that a window begins, and what was read then.
 #[derive(Clone, Debug)]
 struct Cut {
@@ -67,7 +44,7 @@ pub struct Assembler {
     first: u64,
     cuts: Vec<Cut>,
     /// Time by window, CPU and owner, of windows that are not finished.
-    time: BTreeMap<(u64, u32), BTreeMap<Owner, Shares>>,
+    time: BTreeMap<(u64, u32), Owners>,
     /// The last window of which everything was told.
     told: u64,
     /// Up to when slices of two windows were dealt with, by CPU.
@@ -103,7 +80,7 @@ impl Assembler {
             let slot = self.time.entry((generation, cpu)).or_default();
             let mut add = |owner, time: &OnCpu| {
                 if time.time_ns != 0 {
-                    *slot.entry(owner).or_default() += shares(time);
+                    slot.add(owner, time);
                 }
             };
             for (kind, time) in (0..).zip(sums.get(place).iter().flat_map(|sums| &sums.kinds)) {
@@ -165,8 +142,7 @@ impl Assembler {
                 let shared = u64::try_from(shared).unwrap_or(part).min(part);
                 let time = if owner == Owner::Idle { (part, 0) } else { (part, shared) };
                 let time = OnCpu { time_ns: time.0, shared_ns: time.1 };
-                let slot = self.time.entry((generation, cpu)).or_default();
-                *slot.entry(owner).or_default() += shares(&time);
+                self.time.entry((generation, cpu)).or_default().add(owner, &time);
             }
         }
     }
@@ -204,7 +180,10 @@ impl Assembler {
         };
         for cpu in self.cpus.clone() {
             let mut time = self.time.remove(&(generation, cpu)).unwrap_or_default();
-            self.balance(&mut time, generation, cpu, length);
+            let excess = time.balance(length);
+            if !excess.is_empty() {
+                self.time.entry((generation + 1, cpu)).or_default().add_all(excess);
+            }
             let mut sums = CpuTime { cpu, ..CpuTime::default() };
             for (owner, time) in time {
                 match owner {
@@ -222,48 +201,12 @@ impl Assembler {
         self.first += 1;
         Some(out)
     }
-
-    /// Makes a CPU's time in a window as long as the window. A switch at the very moment of a cut may
-    /// have gone to the wrong side of it, by a microsecond or so: what is too much goes to the next
-    /// window. What is missing is lost.
-    fn balance(
-        &mut self,
-        time: &mut BTreeMap<Owner, Shares>,
-        generation: u64,
-        cpu: u32,
-        length: Ns,
-    ) {
-        let sum: Ns = time.values().map(|shares| shares.total()).sum();
-        let missing = length.0.saturating_sub(sum.0);
-        if missing > 0 {
-            time.entry(Owner::Lost).or_default().alone += Ns(missing);
-        }
-        let mut excess = sum.0.saturating_sub(length.0);
-        while excess > 0 {
-            let largest = time.iter_mut().max_by_key(|(_, shares)| shares.total());
-            let Some((&owner, shares)) = largest else { return };
-            let alone = excess.min(shares.alone.0);
-            let shared = (excess - alone).min(shares.shared.0);
-            shares.alone.0 -= alone;
-            shares.shared.0 -= shared;
-            excess -= alone + shared;
-            let next = self.time.entry((generation + 1, cpu)).or_default();
-            *next.entry(owner).or_default() += Shares { alone: Ns(alone), shared: Ns(shared) };
-            if alone + shared == 0 {
-                return;
-            }
-        }
-    }
-}
-
-fn shares(time: &OnCpu) -> Shares {
-    let shared = time.shared_ns.min(time.time_ns);
-    Shares { alone: Ns(time.time_ns - shared), shared: Ns(shared) }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tracer_common::energy::{IDLE, OTHER, TRACED};
 
     use super::*;
 
