@@ -22,6 +22,7 @@ mod stacks;
 mod status;
 mod thread_ids;
 mod threads;
+mod traced;
 mod uses;
 
 pub use attach::{Attached, Found, attach, attach_all, look_at};

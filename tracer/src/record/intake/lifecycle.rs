@@ -8,6 +8,7 @@ use tracer_common::{EVENT_EXEC, EVENT_THREAD_EXIT, EVENT_THREAD_NEW, process};
 use super::{Intake, Taken};
 use crate::kernel::monotonic_now;
 use crate::probe::Maps;
+use crate::record::processes::memory_tag;
 use crate::record::threads::comm_text;
 use crate::trace::writer::WriteError;
 use crate::units::{Monotonic, Pid, Tid};
@@ -78,8 +79,7 @@ impl Intake {
         if gone.is_empty() {
             return Ok(());
         }
-        let tags: FxHashSet<u16> =
-            gone.iter().map(|&(_, number)| process::tag_of(process::tag(number, 0))).collect();
+        let tags: FxHashSet<u16> = gone.iter().map(|&(_, number)| memory_tag(number)).collect();
         let is_gone = |tagged: u64| tags.contains(&process::tag_of(tagged));
         let mut sums = std::mem::take(&mut self.retired_spins);
         for (key, spin) in maps.spins().into_iter().filter(|(key, _)| is_gone(key.lock)) {

@@ -5,7 +5,7 @@ use tracer_common::{FutexIdentity, Shape, WaitEvent};
 use super::Intake;
 use crate::cpython::{LockType, Namer, Seen, Told};
 use crate::native::{NativeFrame, primitive};
-use crate::record::processes::Traced;
+use crate::record::traced::Traced;
 use crate::trace::records::SideStack;
 use crate::trace::writer::WriteError;
 use crate::units::{Address, LockIndex, Tid};
