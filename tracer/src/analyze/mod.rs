@@ -6,6 +6,7 @@
 mod bounded;
 mod brief;
 pub mod compare;
+pub mod completeness;
 pub mod energy;
 pub mod fold;
 pub mod graph;
@@ -22,6 +23,7 @@ pub mod summary;
 pub mod sums;
 mod tally;
 
+pub use completeness::{Completeness, UnseenSwitches};
 pub use fold::{Fold, summarize, summarize_as, summarize_small};
 pub use graph::Graph;
 pub use pauses::{Late, PauseSums, Pauses};
@@ -31,7 +33,5 @@ pub use sampling::{Sampling, Spin, SpinSource};
 pub use sides::{Crowded, OtherSide, Source, Want};
 pub use sites::{Side, Site, SiteRow, SiteSums};
 pub use stacks::StackTable;
-pub use summary::{
-    Completeness, LockSummary, Pair, Quantile, Summary, ThreadSummary, UnseenSwitches,
-};
+pub use summary::{LockSummary, Pair, Quantile, Summary, ThreadSummary};
 pub use sums::Sums;

@@ -1,16 +1,14 @@
 //! A recording: attach, take in what the kernel side sends, write the trace, close it properly.
 
 mod attach;
-mod below;
+mod description;
 mod energy;
-mod held;
-mod in_flight;
+mod identify;
 mod intake;
 mod kernel_log;
 mod locks;
 mod lookout;
 mod meter;
-mod naming;
 mod natives;
 mod output;
 mod places;
@@ -19,14 +17,15 @@ mod recent;
 mod run_time;
 mod session;
 mod shared;
-mod short;
 mod spin_code;
 mod stacks;
 mod status;
 mod thread_ids;
 mod threads;
+mod traced;
 mod uses;
 
 pub use attach::{Attached, Found, attach, attach_all, look_at};
+pub use description::describe;
 pub use output::Output;
 pub use session::{Finished, Session, StopWhen};

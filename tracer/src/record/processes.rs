@@ -5,13 +5,10 @@
 //! several each process has its own, and another one after an `exec`.
 
 use rustc_hash::FxHashMap;
-use tracer_common::process::tag_of;
+use tracer_common::process::{tag, tag_of};
 
-use super::lookout::Lookout;
-use super::natives::Natives;
 use super::shared::SharedMemory;
-use super::spin_code::SpinCodes;
-use super::thread_ids::ThreadIds;
+use super::traced::Traced;
 use crate::cpython::Namer;
 use crate::target::Process;
 use crate::trace::processes::{Came, ProcessRecord};
@@ -20,67 +17,6 @@ use crate::units::{Monotonic, Pid, ProcessIndex};
 
 /// Forks in a row through which code objects are looked for in the parent's memory.
 const MAX_ANCESTORS: usize = 8;
-
-/// One process, and what is known of it.
-#[derive(Debug)]
-pub(super) struct Traced {
-    pub(super) pid: Pid,
-    /// Of its memory.
-    pub(super) number: u32,
-    pub(super) namer: Namer,
-    pub(super) thread_ids: ThreadIds,
-    pub(super) natives: Natives,
-    /// With a sampler.
-    pub(super) spin_codes: Option<SpinCodes>,
-    pub(super) shared: SharedMemory,
-    /// The look-out for an interpreter; `None`: it is known, or the process has ended.
-    pub(super) lookout: Option<Lookout>,
-    pub(super) record: ProcessRecord,
-    /// Processes whose memory this one's was copied from, the parent first.
-    pub(super) ancestors: Vec<usize>,
-    /// Threads that were seen to be born, and not to end.
-    pub(super) alive: u32,
-    /// The record is not in the trace as it is.
-    pub(super) changed: bool,
-}
-
-impl Traced {
-    fn new(pid: Pid, number: u32, namer: Namer, sampler: bool) -> Self {
-        let lookout = namer.interpreter().is_none().then(Lookout::begin);
-        Self {
-            pid,
-            number,
-            namer,
-            thread_ids: ThreadIds::default(),
-            natives: Natives::new(pid),
-            spin_codes: sampler.then(|| SpinCodes::new(pid)),
-            shared: SharedMemory::default(),
-            lookout,
-            record: ProcessRecord::default(),
-            ancestors: Vec::new(),
-            alive: 0,
-            changed: true,
-        }
-    }
-
-    /// For a thread whose process is not known.
-    pub(super) fn unknown() -> Self {
-        Self { lookout: None, ..Self::new(Pid(0), 0, Namer::default(), false) }
-    }
-
-    /// It has not ended.
-    pub(super) fn lives(&self) -> bool {
-        self.record.ended.is_none()
-    }
-
-    /// Frees what only a living process needs.
-    fn forget(&mut self) {
-        self.thread_ids = ThreadIds::default();
-        self.natives = Natives::new(self.pid);
-        self.shared = SharedMemory::default();
-        self.lookout = None;
-    }
-}
 
 /// All processes seen so far.
 #[derive(Debug)]
@@ -195,8 +131,7 @@ impl Processes {
         if let Some(before) = self.by_pid.insert(traced.pid, place) {
             self.end(before, traced.record.started.unwrap_or_default()); // its end was not seen
         }
-        self.by_tag
-            .insert(tag_of(tracer_common::process::tag(traced.number, 0)), (place, traced.number));
+        self.by_tag.insert(memory_tag(traced.number), (place, traced.number));
         self.all.push(traced);
         place
     }
@@ -213,7 +148,7 @@ impl Processes {
             traced.number = number;
             traced.record.recorded = false;
             traced.changed = true;
-            self.by_tag.insert(tag_of(tracer_common::process::tag(number, 0)), (place, number));
+            self.by_tag.insert(memory_tag(number), (place, number));
         }
         traced.ancestors.clear();
         traced.thread_ids.forget();
@@ -267,7 +202,7 @@ impl Processes {
 
     /// Forgets what a memory was that is gone.
     pub(super) fn retire(&mut self, place: usize, number: u32) {
-        let tag = tag_of(tracer_common::process::tag(number, 0));
+        let tag = memory_tag(number);
         if self.by_tag.get(&tag).is_some_and(|&(_, known)| known == number) {
             self.by_tag.remove(&tag);
         }
@@ -285,8 +220,8 @@ impl Processes {
     /// A number that is not in use, for the kernel side to give; the same one until it is
     /// [used](Self::use_number).
     pub(super) fn free_number(&mut self) -> u32 {
-        while tag_of(tracer_common::process::tag(self.next_number, 0)) == 0
-            || self.by_tag.contains_key(&tag_of(tracer_common::process::tag(self.next_number, 0)))
+        while memory_tag(self.next_number) == 0
+            || self.by_tag.contains_key(&memory_tag(self.next_number))
         {
             self.next_number = self.next_number.wrapping_add(1);
         }
@@ -334,4 +269,9 @@ impl Processes {
         };
         changed.map(take).collect()
     }
+}
+
+/// What an address in the memory of this number is marked with.
+pub(super) fn memory_tag(number: u32) -> u16 {
+    tag_of(tag(number, 0))
 }

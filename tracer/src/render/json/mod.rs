@@ -1,0 +1,164 @@
+//! `report --format json`, schema 1.
+//!
+//! Times are integer nanoseconds, addresses `"0x…"` strings. What is not in the trace is `null` or
+//! empty, never invented.
+
+mod completeness;
+mod lock;
+mod process;
+mod sums;
+
+use std::fmt::Write;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use self::completeness::completeness;
+use self::lock::{lock, site};
+use self::process::{process, target};
+use self::sums::totals;
+use super::energy::{self, Carbon};
+use super::escape::harmful;
+use super::people::People;
+use super::{graph_json, pauses};
+use crate::analyze::sites::rows;
+use crate::analyze::{Quantiles, Side, Site, Summary};
+
+/// The report; `top` limits locks, threads, pairs, sites, chains, convoys and deadlocks each, and
+/// never the sites of a lock: they sum to it.
+#[must_use]
+pub fn report(summary: &Summary, top: Option<usize>) -> Value {
+    report_with(summary, top, None)
+}
+
+/// The same, with grams of CO2e beside joules.
+#[must_use]
+pub fn report_with(summary: &Summary, top: Option<usize>, carbon: Option<Carbon>) -> Value {
+    let top = top.unwrap_or(usize::MAX);
+    let meta = &summary.meta;
+    let people = People::new(summary);
+    json!({
+        "schema": 1,
+        "target": target(&meta.target),
+        "recording": {
+            "start": start(meta.start_realtime_ns),
+            "duration_ns": summary.duration,
+            "min_wait_ns": meta.options.min_wait,
+            "time_unit_ns": meta.options.time_unit,
+            "hooks": meta.options.hooks,
+            "max_events_per_sec": meta.options.max_events_per_sec,
+            "sample_hz": meta.options.sample_hz,
+            "uprobes": meta.options.uprobes,
+            "native": meta.options.native,
+            "follow": meta.options.follow,
+            "self_cost": summary.self_cost,
+            "uprobe_cost": meta.uprobe_cost,
+            "uprobe_cost_unknown_because": meta.uprobe_cost_unknown_because,
+            "end": summary.end.as_ref().map(|end| &end.reason),
+            "lockwatt": meta.lockwatt,
+            "kernel": meta.kernel,
+            "machine": meta.machine,
+            "cpus": meta.cpus,
+            "programs": meta.programs,
+            "syscalls": summary.syscalls,
+            "counters": summary.counters,
+        },
+        "completeness": completeness(summary),
+        "totals": totals(summary),
+        "locks": summary.locks.iter().take(top).map(|one| lock(summary, &people, one))
+            .collect::<Vec<_>>(),
+        "threads": summary.threads.iter().take(top).map(|thread| json!({
+            "tid": thread.tid,
+            "pid": summary.homes.pid(thread.process),
+            "process": thread.process,
+            "index": thread.index,
+            "name": thread.name,
+            "comm": thread.comm,
+            "waits": thread.sums.waits,
+            "wait_ns": thread.sums.wait(),
+            "contention_ns": thread.contention,
+            "spin_ns": null,
+            "blocked_ns": thread.sums.blocked,
+            "runq_ns": thread.sums.runq,
+            "max_ns": thread.sums.max,
+            "oncpu_ns": thread.oncpu,
+            "futex_switches": thread.futex_switches,
+            "yield_switches": thread.yield_switches,
+            "energy_uj": energy::thread_keys(summary, thread.index).0,
+            "energy": energy::thread_keys(summary, thread.index).1,
+        })).collect::<Vec<_>>(),
+        "processes": summary.processes.iter().take(top).map(|one| process(summary, one))
+            .collect::<Vec<_>>(),
+        "pairs": summary.pairs.iter().take(top).map(|pair| json!({
+            "waiter_tid": pair.waiter.1,
+            "waiter": pair.waiter.0,
+            "holder_tid": pair.holder.1,
+            "holder": pair.holder.0,
+            "lock": pair.lock.address.to_string(),
+            "lock_index": pair.lock.index,
+            "class": pair.lock.class,
+            "waits": pair.sums.waits,
+            "wait_ns": pair.sums.wait(),
+            "source": pair.source.name(),
+        })).collect::<Vec<_>>(),
+        "sites": rows(summary, Side::Waiter).into_iter().take(top).map(|row| {
+            let place = row.waiter.unwrap_or(Site::StackLost);
+            let mut object = site(&summary.stacks, place, &row.sums);
+            object.insert("class".to_owned(), Value::from(row.class.name()));
+            object.insert("lock_index".to_owned(), Value::from(row.lock.0));
+            object.insert("locks".to_owned(), Value::from(row.others + 1));
+            Value::Object(object)
+        }).collect::<Vec<_>>(),
+        "uses_elsewhere": summary.uses_elsewhere,
+        "chains": graph_json::chains(summary, &people, top),
+        "convoys": graph_json::convoys(summary, &people, top),
+        "pauses": pauses::json(summary, &people, top),
+        "deadlocks": graph_json::deadlocks(summary, &people, top),
+        "energy": energy::json(summary, carbon),
+        "quantile_error": Quantiles::ERROR,
+    })
+}
+
+/// The report as text. JSON need not escape more than the lowest control characters; here all that
+/// would harm a terminal are, so that the same can be shown.
+#[must_use]
+pub fn text(report: &Value) -> String {
+    let raw = format!("{report:#}\n");
+    let mut out = String::with_capacity(raw.len());
+    for c in raw.chars() {
+        // Outside of strings all is ASCII, and in them ASCII is escaped already, up to DEL.
+        if c >= '\u{7f}' && harmful(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing to a String can't fail.
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// RFC 3339, or null if the trace doesn't say.
+fn start(realtime_ns: u64) -> Option<String> {
+    if realtime_ns == 0 {
+        return None;
+    }
+    Timestamp::from_nanosecond(i128::from(realtime_ns)).ok().map(|time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_harmless_and_means_the_same() {
+        let names =
+            json!({"a\u{9b}2J\u{7f}": ["\u{1b}[31m\n", "\u{202e}x", "\u{e0041}", "Größe 🐍", ""]});
+        let shown = text(&names);
+        assert!(!shown.contains(|c| c != '\n' && harmful(c)), "{shown}");
+        assert!(shown.contains(r"\u009b2J\u007f") && shown.contains("Größe 🐍"), "{shown}");
+        assert!(shown.contains(r"\udb40\udc41"), "{shown}");
+        assert_eq!(serde_json::from_str::<Value>(&shown).expect("JSON"), names);
+    }
+}
