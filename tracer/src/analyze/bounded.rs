@@ -6,7 +6,7 @@ use std::hash::Hash;
 use foldhash::fast::RandomState;
 
 /// A map of at most `limit` entries and those for the rest.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Bounded<K, V> {
     // Seeded at random: keys come from the file, and must not be able to collide on purpose.
     entries: HashMap<K, V, RandomState>,

@@ -15,13 +15,17 @@ pub fn apportion(total: u64, weights: &[u128]) -> Vec<u64> {
     }
     let shares = weights.iter().map(|&weight| {
         let exact = u128::from(total) * weight;
-        (u64::try_from(exact / sum).unwrap_or(u64::MAX), exact % sum)
+        let part = exact / sum;
+        (u64::try_from(part).unwrap_or(u64::MAX), exact - part * sum)
     });
     let (mut parts, rests): (Vec<u64>, Vec<u128>) = shares.unzip();
     let given = parts.iter().fold(0u64, |sum, &part| sum.saturating_add(part));
     let missing = usize::try_from(total.saturating_sub(given)).unwrap_or(0);
     let mut order: Vec<usize> = (0..rests.len()).collect();
-    order.sort_by(|&a, &b| rests[b].cmp(&rests[a]).then(a.cmp(&b)));
+    if (1..order.len()).contains(&missing) {
+        let first = |&a: &usize, &b: &usize| rests[b].cmp(&rests[a]).then(a.cmp(&b));
+        order.select_nth_unstable_by(missing - 1, first);
+    }
     for &place in order.iter().take(missing) {
         parts[place] += 1;
     }

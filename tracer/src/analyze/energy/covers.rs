@@ -7,7 +7,7 @@ use crate::trace::energy::{EnergySource, EnergyWindow};
 
 /// The CPUs of a domain.
 pub(super) struct Covers {
-    /// None: all.
+    /// In their order; none: all.
     cpus: Option<Vec<u32>>,
 }
 
@@ -17,7 +17,11 @@ impl Covers {
         let inside = |cpu: &&Cpu| {
             cpu.package == domain.package && (domain.die.is_none() || cpu.die == domain.die)
         };
-        let cpus = || source.cpus.iter().filter(inside).map(|cpu| cpu.cpu).collect();
+        let cpus = || {
+            let mut cpus: Vec<_> = source.cpus.iter().filter(inside).map(|cpu| cpu.cpu).collect();
+            cpus.sort_unstable();
+            cpus
+        };
         Self { cpus: (!whole).then(cpus) }
     }
 
@@ -28,7 +32,7 @@ impl Covers {
     }
 
     pub(super) fn cpu(&self, cpu: u32) -> bool {
-        self.cpus.as_ref().is_none_or(|cpus| cpus.contains(&cpu))
+        self.cpus.as_ref().is_none_or(|cpus| cpus.binary_search(&cpu).is_ok())
     }
 }
 

@@ -1,10 +1,13 @@
 //! Adding up one domain, interval by interval.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+
+use foldhash::fast::RandomState;
 
 use super::model::{Weights, Who, is_target};
 use super::sigma::{self, Shares};
-use super::states::{For, MOST, States, Sums};
+use super::states::{For, MOST, States, Sums, WEIGHTS};
 use super::summary::{Amount, DomainEnergy, EnergySummary};
 use super::waiting::Waiting;
 use crate::energy::{Domain, Known, Microjoules, Part};
@@ -20,48 +23,49 @@ pub(super) struct DomainFold {
     pub(super) time: Ns,
     pub(super) unknown: Ns,
     pub(super) read: Ns,
-    /// One for each of the fold's weights.
-    pub(super) sums: Vec<Sums>,
-    shares: BTreeMap<Who, Shares>,
-    lock_shares: BTreeMap<For, Shares>,
+    pub(super) sums: Sums,
+    shares: HashMap<Who, Shares, RandomState>,
+    /// Who had a share in the last window.
+    sharing: Vec<Who>,
+    lock_shares: HashMap<For, Shares, RandomState>,
+    /// Locks with a share at the end of the last interval.
+    locks_sharing: Vec<For>,
     /// Samples of the target, all and by lock.
     samples: u64,
-    lock_samples: BTreeMap<For, u64>,
+    lock_samples: HashMap<For, u64, RandomState>,
 }
 
-/// What the windows of an interval came to under one set of weights.
+/// What the windows of an interval came to under each set of weights.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Interval {
     /// Energy of the target and its weighted time.
-    pub(super) energy: u64,
-    pub(super) x: u128,
+    pub(super) energy: [u64; WEIGHTS],
+    pub(super) x: [u128; WEIGHTS],
     /// Energy of each thread; only if yields are timed.
-    pub(super) threads: BTreeMap<ThreadIndex, u64>,
+    pub(super) threads: HashMap<ThreadIndex, [u64; WEIGHTS], RandomState>,
 }
 
 impl DomainFold {
-    /// Nothing yet, under so many sets of weights.
-    pub(super) fn new(weights: usize) -> Self {
-        Self { sums: vec![Sums::default(); weights], ..Self::default() }
-    }
-
     /// Notes the shares of this window, of everything that ever had one; returns the target's.
     #[expect(clippy::cast_precision_loss, reason = "a share")]
-    pub(super) fn share(&mut self, x: &BTreeMap<Who, u128>) -> f64 {
-        let all: u128 = x.values().sum();
+    pub(super) fn share(&mut self, x: &[(Who, u128)]) -> f64 {
+        let all: u128 = x.iter().map(|(_, x)| x).sum();
         let of = |x: u128| if all == 0 { 0.0 } else { x as f64 / all as f64 };
-        for &who in x.keys() {
-            if self.shares.len() < MOST {
-                self.shares.entry(who).or_default();
+        for &(who, x) in x {
+            if let Some(shares) = told_apart(&mut self.shares, who) {
+                shares.next(of(x));
             }
         }
-        for (who, shares) in &mut self.shares {
-            let share = of(x.get(who).copied().unwrap_or(0));
-            if share > 0.0 || !shares.is_zero() {
-                shares.next(share);
+        // Of those that had none before nothing changes.
+        for who in self.sharing.drain(..) {
+            if x.binary_search_by_key(&who, |(who, _)| *who).is_err()
+                && let Some(shares) = self.shares.get_mut(&who)
+            {
+                shares.next(0.0);
             }
         }
-        of(x.iter().filter(|(who, _)| is_target(**who)).map(|(_, x)| x).sum())
+        self.sharing.extend(x.iter().map(|(who, _)| *who));
+        of(x.iter().filter(|(who, _)| is_target(*who)).map(|(_, x)| x).sum())
     }
 
     /// Takes in what samples and timed yields say of the interval whose windows were divided.
@@ -69,49 +73,50 @@ impl DomainFold {
     pub(super) fn waited(
         &mut self,
         waiting: &Waiting<'_>,
-        intervals: &[Interval],
+        interval: &Interval,
         weights: &[Weights],
         target_shares: &[f64],
     ) {
         let mut all = 0u64;
         let mut by_lock: BTreeMap<For, f64> = BTreeMap::new();
+        let mut spin = [1.0; WEIGHTS];
+        spin.iter_mut().zip(weights).for_each(|(s, w)| *s = f64::from(w.spin) / f64::from(ONE));
         for one in waiting.samples() {
             let n = u64::from(one.samples);
+            let key = (one.thread, one.lock);
             match one.doing {
                 Doing::Anything => all += n,
                 Doing::Spinning | Doing::Futex => {
                     *by_lock.entry(one.lock).or_default() += n as f64;
-                    if self.lock_samples.len() < MOST || self.lock_samples.contains_key(&one.lock) {
-                        *self.lock_samples.entry(one.lock).or_default() += n;
+                    if let Some(samples) = told_apart(&mut self.lock_samples, one.lock) {
+                        *samples += n;
                     }
                 }
-                Doing::Timed => {}
-            }
-            for ((sums, interval), weights) in self.sums.iter_mut().zip(intervals).zip(weights) {
-                let spin = f64::from(weights.spin) / f64::from(ONE);
-                let key = (one.thread, one.lock);
-                if one.doing == Doing::Timed {
-                    let energy = interval.threads.get(&one.thread).copied().unwrap_or(0);
+                Doing::Timed => {
+                    let energy = interval.threads.get(&one.thread).copied().unwrap_or_default();
                     let (time, timed) = waiting.times(one.thread);
-                    // The same thread's other time counts 1.
-                    let whole = time.max(timed) as f64 + timed as f64 * (spin - 1.0);
-                    let part = energy as f64 * n as f64 * spin / whole.max(1.0);
-                    if sums.timed.len() < MOST || sums.timed.contains_key(&key) {
-                        *sums.timed.entry(key).or_default() += part;
-                    }
+                    let part = |w: usize| {
+                        // The same thread's other time counts 1.
+                        let whole = time.max(timed) as f64 + timed as f64 * (spin[w] - 1.0);
+                        energy[w] as f64 * n as f64 * spin[w] / whole.max(1.0)
+                    };
+                    self.sums.timed(key, std::array::from_fn(part));
                     continue;
                 }
-                if interval.x == 0 {
-                    continue;
-                }
-                let worth = n as f64 * interval.energy as f64 / (interval.x as f64);
-                if one.doing == Doing::Anything {
-                    *sums.samples.entry(one.thread).or_default() += worth;
-                } else if sums.waiting.len() < MOST || sums.waiting.contains_key(&key) {
-                    *sums.waiting.entry(key).or_default() += worth * spin;
-                    // What counts more or less in the part counts so in the whole.
-                    *sums.samples.entry(one.thread).or_default() += worth * (spin - 1.0);
-                }
+            }
+            if interval.x[0] == 0 {
+                continue;
+            }
+            let worth: [f64; WEIGHTS] = std::array::from_fn(|w| match interval.x[w] {
+                0 => 0.0,
+                x => n as f64 * interval.energy[w] as f64 / (x as f64),
+            });
+            if one.doing == Doing::Anything {
+                self.sums.sampled(one.thread, worth);
+            } else {
+                let counts = std::array::from_fn(|w| worth[w] * spin[w]);
+                let more = std::array::from_fn(|w| worth[w] * (spin[w] - 1.0));
+                self.sums.sampled_waiting(key, counts, more);
             }
         }
         self.samples += all;
@@ -125,25 +130,26 @@ impl DomainFold {
                     f64::from(one.samples) / time.max(1) as f64;
             }
         }
-        for &lock in by_lock.keys() {
-            if self.lock_shares.len() < MOST {
-                self.lock_shares.entry(lock).or_default();
-            }
-        }
         let Some((&first, &last)) = target_shares.first().zip(target_shares.last()) else { return };
         let squares: f64 = target_shares.windows(2).map(|two| (two[1] - two[0]).powi(2)).sum();
-        for (lock, shares) in &mut self.lock_shares {
-            let part = by_lock.get(lock).copied().unwrap_or(0.0).min(1.0);
-            if part > 0.0 || !shares.is_zero() {
+        for (&lock, part) in &by_lock {
+            if let Some(shares) = told_apart(&mut self.lock_shares, lock) {
+                let part = part.min(1.0);
                 shares.several(part * first, part * part * squares, part * last);
             }
         }
+        for lock in self.locks_sharing.drain(..).filter(|lock| !by_lock.contains_key(lock)) {
+            if let Some(shares) = self.lock_shares.get_mut(&lock) {
+                shares.next(0.0);
+            }
+        }
+        self.locks_sharing.extend(by_lock.keys());
     }
 
     #[expect(clippy::cast_precision_loss, reason = "σ")]
-    pub(super) fn finish(self, domain: &Domain, out: &mut EnergySummary) {
-        let Some(shown) = self.sums.first() else { return };
-        let of = |who| shown.parts.get(&who).copied().unwrap_or_default();
+    pub(super) fn finish(self, domain: &Domain, weights: usize, out: &mut EnergySummary) {
+        let shown = self.sums.summed();
+        let of = |who| shown.of(who);
         let traced = shown.target();
         let watts = self.energy.power(self.time);
         let estimated = self.known.contains_key(&Known::Modelled);
@@ -156,7 +162,7 @@ impl DomainFold {
             parent: domain.parent,
             split: domain.split,
             energy: self.energy,
-            baseline: shown.baseline,
+            baseline: shown.baseline(),
             traced,
             other: of(Who::Other),
             kernel: of(Who::Kernel),
@@ -173,7 +179,7 @@ impl DomainFold {
         if !domain.split || domain.part == Part::Dram {
             return;
         }
-        let states: Vec<_> = self.sums.iter().map(Sums::states).collect();
+        let states: Vec<_> = (0..weights).map(|n| shown.states(n)).collect();
         let Some(shown_states) = states.first() else { return };
         let range = |get: &dyn Fn(&States) -> Microjoules| {
             let all = states.iter().map(get);
@@ -203,10 +209,11 @@ impl DomainFold {
         let waits: u64 = self.lock_samples.values().sum();
         let bounds = range(&|states: &States| states.locks.values().copied().sum());
         let all: Microjoules = shown_states.locks.values().copied().sum();
-        let target = self.shares.iter().filter(|(who, _)| is_target(**who));
+        let shares: BTreeMap<Who, Shares> = self.shares.into_iter().collect();
+        let target = shares.iter().filter(|(who, _)| is_target(**who));
         let squares: f64 = target.map(|(_, shares)| shares.sigma(read).powi(2)).sum();
         out.waiting.add(all, &[squares.sqrt(), sampled(waits)], bounds);
-        for (who, shares) in &self.shares {
+        for (who, shares) in &shares {
             let Who::Thread(thread) = *who else { continue };
             let bounds = range(&|states: &States| states.thread(thread));
             let entry = out.threads.entry(thread).or_default();
@@ -215,11 +222,22 @@ impl DomainFold {
                 |states: &States| states.waiting.get(&thread).copied().unwrap_or_default();
             let share = waiting(shown_states);
             entry.waiting.add(share, &[sampled(waits)], range(&waiting));
-            if !shown.samples.contains_key(&thread) && !timed {
+            if !shown.sampled(thread) && !timed {
                 entry.undivided += of(*who);
             }
         }
     }
+}
+
+/// The place of a key, unless it is a new one beyond the limit.
+fn told_apart<K: Copy + Eq + Hash, V: Default>(
+    all: &mut HashMap<K, V, RandomState>,
+    key: K,
+) -> Option<&mut V> {
+    if all.len() >= MOST && !all.contains_key(&key) {
+        return None;
+    }
+    Some(all.entry(key).or_default())
 }
 
 impl Amount {

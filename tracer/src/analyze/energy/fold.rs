@@ -1,11 +1,9 @@
 //! Adding up a recording's energy, interval by interval.
 
-use std::collections::BTreeMap;
-
 use super::covers::Covers;
 use super::domain::{DomainFold, Interval};
 use super::ledger::Ledger;
-use super::model::{Weights, Who, divide, is_target, weighted};
+use super::model::{Weights, Who, divide, is_target, tasks, weighted};
 use super::summary::{EnergySummary, TimeSums};
 use super::waiting::Waiting;
 use crate::energy::{Known, Microjoules, Part, Watts};
@@ -27,7 +25,8 @@ pub struct EnergyFold {
 /// Of one window, over all packages: what goes to the ledger.
 #[derive(Clone, Debug, Default)]
 struct Entry {
-    threads: BTreeMap<ThreadIndex, u64>,
+    /// A thread once for each package that it ran on.
+    threads: Vec<(ThreadIndex, u64)>,
     baseline: Microjoules,
 }
 
@@ -48,7 +47,7 @@ impl EnergyFold {
                 }
             }
         }
-        self.domains = vec![DomainFold::new(self.weights.len()); source.domains.len()];
+        self.domains = vec![DomainFold::default(); source.domains.len()];
         self.source = Some(source.clone());
     }
 
@@ -71,7 +70,7 @@ impl EnergyFold {
             self.domain(&source, place, &covers, interval, &mut entries);
         }
         for (window, entry) in interval.windows.iter().zip(entries) {
-            self.ledger.window(window, &entry.threads, entry.baseline);
+            self.ledger.window(window, entry.threads, entry.baseline);
         }
     }
 
@@ -85,9 +84,12 @@ impl EnergyFold {
     ) {
         let (split, part) = (source.domains[place].split, source.domains[place].part);
         let idle = source.idle.get(place).copied().flatten().map(|idle| idle.watts);
-        let waiting = Waiting::new(interval, covers, source);
         let fold = &mut self.domains[place];
-        let mut intervals = vec![Interval::default(); self.weights.len()];
+        // Memory is in no thread's number, so that its range is never shown either.
+        let by_thread = split && part != Part::Dram;
+        let waiting = by_thread.then(|| Waiting::new(interval, covers, source));
+        let weights = if by_thread { &self.weights[..] } else { &self.weights[..1] };
+        let mut sum = Interval::default();
         let mut target_shares = Vec::new();
         for (window, entry) in interval.windows.iter().zip(entries) {
             let Some(&reading) = window.readings.get(place) else { continue };
@@ -103,46 +105,46 @@ impl EnergyFold {
             fold.time += time;
             fold.read = fold.read.max(window.read);
             let mut measured = reading.energy;
-            for (n, &weights) in self.weights.iter().enumerate() {
-                let x =
-                    weighted(window, |cpu| covers.cpu(cpu), weights, |thread| waiting.of(thread));
-                if reading.known == Known::Modelled {
+            if !split && reading.known != Known::Modelled {
+                fold.energy += measured;
+                continue;
+            }
+            let of = |thread| waiting.as_ref().map_or(0, |waiting| waiting.of(thread));
+            let tasks = tasks(window, |cpu| covers.cpu(cpu), of);
+            for (n, &weights) in weights.iter().enumerate() {
+                let x = weighted(&tasks, weights);
+                if reading.known == Known::Modelled && n == 0 {
                     // The estimate is the shown weights' whatever the others are for.
-                    if n == 0 {
-                        measured = modelled(source.assumed_watts, &x);
-                    }
+                    measured = modelled(source.assumed_watts, &x);
                 }
                 if !split {
                     break;
                 }
                 let division = divide(measured, idle, time, &x);
+                fold.sums.take(n, &division);
+                let Some(waiting) = &waiting else { continue };
+                let threads = division.parts.iter().filter_map(|&(who, energy)| match who {
+                    Who::Thread(thread) => Some((thread, energy.0)),
+                    _ => None,
+                });
                 if n == 0 {
                     target_shares.push(fold.share(&x));
-                    if part != Part::Dram {
-                        entry.baseline += division.baseline;
-                        for (&who, energy) in &division.parts {
-                            if let Who::Thread(thread) = who {
-                                *entry.threads.entry(thread).or_default() += energy.0;
-                            }
-                        }
-                    }
+                    entry.baseline += division.baseline;
+                    entry.threads.extend(threads.clone());
                 }
-                let of = &mut intervals[n];
-                of.energy += division.target().0;
-                of.x += x.iter().filter(|(who, _)| is_target(**who)).map(|(_, x)| x).sum::<u128>();
                 if waiting.timed() {
-                    for (&who, energy) in &division.parts {
-                        if let Who::Thread(thread) = who {
-                            *of.threads.entry(thread).or_default() += energy.0;
-                        }
+                    for (thread, energy) in threads {
+                        sum.threads.entry(thread).or_default()[n] += energy;
                     }
                 }
-                fold.sums[n].take(division);
+                sum.energy[n] += division.target().0;
+                let target = x.iter().filter(|(who, _)| is_target(*who));
+                sum.x[n] += target.map(|(_, x)| x).sum::<u128>();
             }
             fold.energy += measured;
         }
-        if split {
-            fold.waited(&waiting, &intervals, &self.weights, &target_shares);
+        if let Some(waiting) = waiting {
+            fold.waited(&waiting, &sum, weights, &target_shares);
         }
     }
 
@@ -164,7 +166,7 @@ impl EnergyFold {
         };
         let domains = out.source.domains.clone();
         for (domain, fold) in domains.iter().zip(self.domains) {
-            fold.finish(domain, &mut out);
+            fold.finish(domain, self.weights.len(), &mut out);
         }
         for amount in out.locks.values_mut().chain([&mut out.waiting_unknown, &mut out.waiting]) {
             amount.settle();
@@ -178,8 +180,8 @@ impl EnergyFold {
 }
 
 /// What is assumed of weighted time (in the unit of [`weighted`], 10^18 of a nanosecond).
-fn modelled(watts: Option<f64>, x: &BTreeMap<Who, u128>) -> Microjoules {
+fn modelled(watts: Option<f64>, x: &[(Who, u128)]) -> Microjoules {
     let one = u128::from(ONE);
-    let busy = x.values().sum::<u128>() / (one * one * one);
+    let busy = x.iter().map(|(_, x)| x).sum::<u128>() / (one * one * one);
     Watts(watts.unwrap_or(0.0)).over(Ns(u64::try_from(busy).unwrap_or(u64::MAX)))
 }

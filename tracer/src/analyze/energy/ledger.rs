@@ -50,16 +50,20 @@ impl Ledger {
     pub(super) fn window(
         &mut self,
         window: &EnergyWindow,
-        threads: &BTreeMap<ThreadIndex, u64>,
+        threads: Vec<(ThreadIndex, u64)>,
         baseline: Microjoules,
     ) {
         let (start, end) = (window.start.0, window.end.0);
-        let mut times: BTreeMap<ThreadIndex, Ns> = BTreeMap::new();
-        for thread in &window.threads {
-            *times.entry(thread.thread).or_default() += thread.time.total();
-        }
-        for (thread, time) in times {
-            let energy = threads.get(&thread).copied().unwrap_or(0);
+        let times = window.threads.iter().map(|thread| (thread.thread, 0, thread.time.total().0));
+        let mut used: Vec<(ThreadIndex, u64, u64)> = times.collect();
+        used.extend(threads.into_iter().map(|(thread, energy)| (thread, energy, 0)));
+        used.sort_unstable();
+        for of_thread in used.chunk_by(|a, b| a.0 == b.0) {
+            let Some(&(thread, ..)) = of_thread.first() else { continue };
+            let sum = |of: fn(&(ThreadIndex, u64, u64)) -> u64| {
+                of_thread.iter().map(of).fold(0, u64::saturating_add)
+            };
+            let (energy, time) = (sum(|one| one.1), Ns(sum(|one| one.2)));
             for (bin, part) in parts(start, end, MOST_PARTS) {
                 let known = self.threads.get(&thread).is_some_and(|of| of.contains_key(&bin));
                 if !known && self.cells >= MOST_CELLS {

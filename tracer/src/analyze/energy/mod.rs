@@ -20,7 +20,7 @@ mod waiting;
 
 pub(in crate::analyze) use counterfactual::Blocked;
 pub use fold::EnergyFold;
-pub use model::{Division, Weights, Who, divide, weighted};
+pub use model::{Division, Task, Weights, Who, divide, tasks, weighted};
 pub(in crate::analyze) use overlay::HeldBy;
 pub use summary::{
     Amount, Counterfactual, DomainEnergy, EnergySummary, Held, Imagined, ThreadEnergy, TimeSums,
