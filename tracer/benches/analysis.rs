@@ -89,6 +89,13 @@ fn reading(criterion: &mut Criterion, trace: &[u8]) {
             bencher.iter(|| summarize_as(reader(trace), want).expect("a whole trace"));
         });
     }
+    // Attribution and the overlay of holds are in it.
+    let plan = Plan { waits: WAITS, energy: Some(Ns(WINDOW)), ..Plan::default() };
+    let trace = synthetic::write(plan, Vec::new()).expect("memory takes everything");
+    let id = BenchmarkId::new("join and fold, all CPUs", "report with energy, simulated");
+    group.bench_function(id, |bencher| {
+        bencher.iter(|| summarize_as(reader(&trace), REPORT).expect("a whole trace"));
+    });
     group.finish();
 }
 

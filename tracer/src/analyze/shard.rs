@@ -155,6 +155,7 @@ impl Shard {
                 }
             }
             lock.sides.settle(&mut self.sides);
+            self.queues.make_room(self.locks.iter_mut().filter_map(|one| one.queue.as_deref_mut()));
         }
     }
 

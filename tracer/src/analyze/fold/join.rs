@@ -96,7 +96,7 @@ impl Folded {
         let alike = |thread, lock| {
             homes.of_lock(lock).is_none_or(|of| thread_home(thread).is_none_or(|home| home == of))
         };
-        let Joined { graph, mut holds, held, blocked } = if self.want.graph {
+        let Joined { graph, mut holds, mut held, mut blocked } = if self.want.graph {
             let parts = graph::Parts { chains: self.chains, queues, locks_left_out };
             let facts = Facts {
                 blocked: &self.ended.blocked,
@@ -110,7 +110,8 @@ impl Folded {
         } else {
             Default::default()
         };
-        let energy = self.ended.energy.finish_with_ledger().map(|(mut energy, ledger)| {
+        let energy = self.ended.energy.finish_with_ledger().map(|(mut energy, mut ledger)| {
+            ledger.keep_to_the_longest(&mut held, &mut blocked);
             energy.overlay(&ledger, &held, held_left_out);
             if self.want.counterfactual {
                 energy.imagine(&ledger, &blocked, blocked_left_out);

@@ -3,6 +3,8 @@
 mod events;
 mod room;
 
+use std::collections::btree_map::Entry;
+
 use self::events::{Events, NEVER};
 pub(in crate::analyze) use self::room::QueueRoom;
 use super::convoys::Queue;
@@ -180,8 +182,16 @@ impl LockQueue {
                     sites.add(&mut room.sites, hold, stay.waker_stack, rest, rest);
                     threads.add(&mut room.threads, hold, stay.waker, || REST, || REST);
                     if room.when_held {
-                        let coverage = held.entry(stay.waker).or_default();
-                        coverage.add(&mut room.held, now - hold.held.0, now);
+                        let coverage = match held.entry(stay.waker) {
+                            Entry::Occupied(known) => Some(known.into_mut()),
+                            Entry::Vacant(new) => room
+                                .held
+                                .one_more(hold.held.0)
+                                .then(|| new.insert(Coverage::default())),
+                        };
+                        if let Some(coverage) = coverage {
+                            coverage.add(&mut room.held, now - hold.held.0, now);
+                        }
                     }
                 }
                 if waiters == 0 {
@@ -201,6 +211,12 @@ impl LockQueue {
             }
         }
         queue.pass(Monotonic(before), Monotonic(cut), waiters);
+    }
+
+    /// Keeps when it was held, and waited for, in bins as long as the others'.
+    fn keep_to(&mut self, room: &mut QueueRoom) {
+        self.held.values_mut().for_each(|coverage| coverage.keep_to(&mut room.held));
+        self.blocked.keep_to(&mut room.blocked);
     }
 
     /// Waits whose beginning came too late.

@@ -56,6 +56,17 @@ impl QueueRoom {
         }
     }
 
+    /// Makes room for further cells, if few are left.
+    pub(in crate::analyze) fn make_room<'a>(
+        &mut self,
+        queues: impl Iterator<Item = &'a mut LockQueue>,
+    ) {
+        // Not one `||`: both are to be looked at.
+        if self.held.doubles() | self.blocked.doubles() {
+            queues.for_each(|queue| queue.keep_to(self));
+        }
+    }
+
     /// Locks that found no room.
     pub(in crate::analyze) fn left_out(&self) -> u64 {
         self.left_out
