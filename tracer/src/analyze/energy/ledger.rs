@@ -10,9 +10,9 @@ use crate::energy::Microjoules;
 use crate::trace::energy::EnergyWindow;
 use crate::units::{LockIndex, Ns, ThreadIndex};
 
-/// Threads × bins, and bins, that are kept: of 64 threads some half an hour of the shortest bins. Then
+/// Threads × bins, and bins, that are kept: of 64 threads some nine minutes of the shortest bins. Then
 /// they are doubled. What found no room all the same is counted.
-const MOST_CELLS: usize = 1 << 20;
+const MOST_CELLS: usize = 1 << 18;
 /// Bins of one window, at most: those of a sane recording have one or two.
 const MOST_PARTS: usize = 1 << 10;
 

@@ -42,7 +42,7 @@ const MAX_LOCKS: usize = 1 << 16;
 const MAX_PLACES: usize = 1 << 18;
 const MAX_PATHS: usize = 1 << 16;
 /// Locks (and for holds threads) × bins in which they were held, or waited for.
-const MAX_CELLS: usize = 1 << 20;
+const MAX_CELLS: usize = 1 << 19;
 /// Threads that wait at the end.
 pub(super) const MAX_BLOCKED: usize = 1 << 16;
 
