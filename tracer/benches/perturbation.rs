@@ -71,6 +71,9 @@ struct Args {
     bench: bool,
 }
 
+/// Fewer voluntary switches a second are no rate.
+const FEW: f64 = 20.0;
+
 /// What a rate was by, of one kind of stretch.
 #[derive(Default)]
 struct Ratios {
@@ -79,9 +82,9 @@ struct Ratios {
 }
 
 impl Ratios {
-    /// What is 0 without a tracer says nothing.
+    /// What hardly happens without a tracer says nothing.
     fn add(&mut self, looked_at: Rates, otherwise: Rates) {
-        if otherwise.switches > 0.0 {
+        if otherwise.switches >= FEW {
             self.switches.push(looked_at.switches / otherwise.switches);
         }
         if let (Some(looked_at), Some(otherwise)) = (looked_at.operations, otherwise.operations)

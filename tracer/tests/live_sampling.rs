@@ -144,7 +144,8 @@ fn a_refused_sampler_is_a_missing_feature_with_its_reason() {
     let trace = folder.path().join("t.lockwatt");
     std::fs::write(LIMIT, "100").expect("root may set it");
     let pid = load.pid().to_string();
-    let output = lockwatt(&["record", "-p", &pid, "-d", "1s", "-o", path(&trace)]);
+    let options = ["-d", "1s", "--sample-hz", "199", "-o", path(&trace)];
+    let output = lockwatt(&[&["record", "-p", &pid], &options[..]].concat());
     std::fs::write(LIMIT, before.trim()).expect("set back");
     assert!(output.status.success(), "{}", said(&output));
     assert!(said(&output).contains("no sampler"), "{}", said(&output));

@@ -196,13 +196,32 @@ impl Running {
 
     fn last_words(&self) -> String {
         let said = std::fs::read_to_string(&self.said).unwrap_or_default();
-        let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("(nothing)");
-        last.chars().take(160).collect()
+        last_words(&said).chars().take(160).collect()
     }
+}
+
+/// What it said of an error (py-spy puts a backtrace behind that), else its last line.
+fn last_words(said: &str) -> &str {
+    let mut lines = said.lines().filter(|line| !line.trim().is_empty());
+    let error = lines.clone().find(|line| line.trim_start().starts_with("Error"));
+    error.or_else(|| lines.next_back()).unwrap_or("(nothing)")
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.interrupt();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_words;
+
+    #[test]
+    fn an_error_is_told_without_its_backtrace() {
+        let said = "Sampling\nError: no interpreter\n\nStack backtrace:\n   7: thread_start\n";
+        assert_eq!(last_words(said), "Error: no interpreter");
+        assert_eq!(last_words("one\ntwo\n\n"), "two");
+        assert_eq!(last_words(""), "(nothing)");
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::cli::duration::{parse, parse_with_unit};
 use crate::cli::energy::EnergyArgs;
 use crate::probe::{
-    DEFAULT_MAX_EVENTS_PER_SEC, DEFAULT_RING_BYTES, DEFAULT_SAMPLE_HZ, Group, Groups, Hooks,
-    MAX_PROCESSES, MAX_SAMPLE_HZ, Settings,
+    DEFAULT_MAX_EVENTS_PER_SEC, DEFAULT_RING_BYTES, DEFAULT_SAMPLE_HZ, ENERGY_SAMPLE_HZ, Group,
+    Groups, Hooks, MAX_PROCESSES, MAX_SAMPLE_HZ, Settings,
 };
 use crate::trace::TimeUnit;
 use crate::trace::records::Options;
@@ -47,8 +47,9 @@ pub(in crate::cli) struct Args {
     pub(super) hooks: Hooks,
 
     /// Samples of what runs, per second and CPU, to see spinning on the CPU; 0 takes none
-    #[arg(long, value_name = "HZ", default_value_t = DEFAULT_SAMPLE_HZ, value_parser = sample_hz)]
-    pub(super) sample_hz: u32,
+    /// [default: 47, with a live energy counter 199]
+    #[arg(long, value_name = "HZ", value_parser = sample_hz)]
+    pub(super) sample_hz: Option<u32>,
 
     /// Name the C functions that Python code waits in, and the modules that own futexes
     #[arg(long)]
@@ -132,8 +133,14 @@ impl Args {
         self.follow || self.pid.len() > 1
     }
 
-    /// What the trace says of them.
-    pub(super) fn options(&self) -> Options {
+    /// 0: no sampler.
+    fn hz(&self, energy: bool) -> u32 {
+        self.sample_hz.unwrap_or(if energy { ENERGY_SAMPLE_HZ } else { DEFAULT_SAMPLE_HZ })
+    }
+
+    /// What the trace says of them; `energy`: with a counter.
+    pub(super) fn options(&self, energy: bool) -> Options {
+        let hz = self.hz(energy);
         Options {
             max_events_per_sec: (self.max_events_per_sec != 0).then_some(self.max_events_per_sec),
             min_wait: Ns(u64::try_from(self.min_wait.as_nanos()).unwrap_or(u64::MAX)),
@@ -142,20 +149,20 @@ impl Args {
             follow: self.follow,
             time_unit: if self.exact_times { TimeUnit::EXACT } else { TimeUnit::RECORDED },
             uprobes: Groups::new(&self.uprobes).names(),
-            sample_hz: (self.sample_hz != 0).then_some(self.sample_hz),
+            sample_hz: (hz != 0).then_some(hz),
         }
     }
 
-    /// What the kernel side is asked for; `energy`: with a counter.
+    /// What the kernel side is asked for; `energy`: as above.
     pub(super) fn settings(&self, target: Pid, energy: bool) -> Settings {
-        let mut settings = Settings::new(target, self.options().min_wait, self.hooks);
+        let mut settings = Settings::new(target, self.options(energy).min_wait, self.hooks);
         settings.several = self.several();
         settings.follow = self.follow;
         settings.max_processes = self.max_processes;
         settings.native = self.native;
         settings.max_events_per_sec = self.max_events_per_sec;
         settings.uprobes = Groups::new(&self.uprobes);
-        settings.sample_hz = self.sample_hz;
+        settings.sample_hz = self.hz(energy);
         settings.ring_bytes = self.buffer * 1024;
         settings.energy = energy;
         settings

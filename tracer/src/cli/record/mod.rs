@@ -52,7 +52,7 @@ fn record_processes(args: &Args, pid: Pid, others: &[u32]) -> Result<()> {
     let process = Process::open(pid)?;
     Privileges::read()?.check()?;
     let energy = args.energy.prepare()?;
-    let mut meta = new_meta(args, pid);
+    let mut meta = new_meta(args, pid, energy.source.is_some());
     let mut namer = Namer::new(pid);
     meta.target.exe = process.exe();
     meta.target.cmdline = process.cmdline();
@@ -125,7 +125,7 @@ fn record_command(args: &Args) -> Result<ExitCode> {
         Launched::start(&args.command).context("cannot start a process")?;
     let pid = Pid(child.id());
     let recorded = (|| {
-        let meta = new_meta(args, pid);
+        let meta = new_meta(args, pid, energy.source.is_some());
         let output = Output::open(args.output.as_deref(), args.force, pid)?;
         let path = output.path.clone();
         let stop = StopWhen { after: args.duration, own_child: true, quiet: args.quiet };
@@ -216,7 +216,7 @@ fn not_permitted(error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-fn new_meta(args: &Args, pid: Pid) -> Meta {
+fn new_meta(args: &Args, pid: Pid, energy: bool) -> Meta {
     Meta {
         lockwatt: env!("CARGO_PKG_VERSION").to_owned(),
         target: Target { pid, ..Target::default() },
@@ -224,7 +224,7 @@ fn new_meta(args: &Args, pid: Pid) -> Meta {
         machine: kernel::machine(),
         cpus: std::thread::available_parallelism()
             .map_or(0, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
-        options: args.options(),
+        options: args.options(energy),
         ..Meta::default()
     }
 }
