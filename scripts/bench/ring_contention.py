@@ -57,10 +57,10 @@ def runs():
     return 0, 0
 
 
-def measure(lockwatt, options, flags, pids, seconds):
+def measure(lockwatt, options, folder, flags, pids, seconds):
     """Nanoseconds a run, with one CPU at work and with both."""
     flags[0] = flags[1] = 0
-    trace = os.path.join(tempfile.mkdtemp(), "t.lockwatt")
+    trace = os.path.join(folder, "t.lockwatt")
     targets = [word for pid in pids for word in ("-p", str(pid))]
     command = [lockwatt, "record", *targets, *options, "--buffer", "262144", "-o", trace]
     recorder = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -82,6 +82,13 @@ def measure(lockwatt, options, flags, pids, seconds):
     finally:
         recorder.send_signal(signal.SIGINT)
         recorder.wait()
+        if os.path.exists(trace):
+            os.remove(trace)  # without a limit it is some hundred megabytes
+
+
+def spread(values):
+    """Median, lowest and highest."""
+    return f"{statistics.median(values):.0f} ({min(values):.0f} to {max(values):.0f})"
 
 
 def main():
@@ -101,10 +108,11 @@ def main():
         file.write("1")
     try:
         print(f"ns per run of {PROGRAM}: one CPU at work (lowest to highest), both")
-        for way, options in WAYS.items():
-            found = measure(lockwatt, options, flags, pids, seconds)
-            said = [f"{statistics.median(x):.0f} ({min(x):.0f} to {max(x):.0f})" for x in found.values()]
-            print(f"{way:24} {said[0]:22} {said[1]}", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            for way, options in WAYS.items():
+                found = measure(lockwatt, options, folder, flags, pids, seconds)
+                one, both = (spread(values) for values in found.values())
+                print(f"{way:24} {one:22} {both}", flush=True)
     finally:
         with open(statistics_on, "w") as file:
             file.write(before)
