@@ -69,8 +69,8 @@ pub(crate) fn wait(tid: u32, state: &ThreadState, waker_tid: u32) {
     entry.submit(wakeup());
 }
 
-/// The waits below the threshold for the current lock, whose sums are at `at`; false if there is no room: then they are told
-/// later.
+/// The waits below the threshold for the current lock, whose sums are at `at`; false if there is no
+/// room: then they are told later.
 #[inline(always)]
 pub(crate) fn short(tid: u32, state: &ThreadState, at: usize, waker_tid: u32, now: u64) -> bool {
     let Some(slot) = state.short.get(at) else { return false };

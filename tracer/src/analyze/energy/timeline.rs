@@ -207,8 +207,8 @@ impl Coverage {
     }
 }
 
-/// Of the time from `start` to `end` the part that is in each bin, for at most `most` bins. They were `doubled` so
-/// often.
+/// Of the time from `start` to `end` the part that is in each bin, for at most `most` bins, which were
+/// `doubled` so often.
 #[expect(clippy::cast_precision_loss, reason = "parts")]
 pub(super) fn parts(
     (start, end): (u64, u64),
