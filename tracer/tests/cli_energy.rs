@@ -366,5 +366,7 @@ fn compare_wants_two_commands_that_are_there() {
     assert_eq!(output.status.code(), Some(2));
     assert!(!std::path::Path::new(marker).exists());
     let help = text(&["compare", "--help"]);
-    assert!(help.contains("EXIT CODES"), "{help}");
+    for words in ["EXIT CODES", "What the commands print on standard output goes into", "--idle"] {
+        assert!(help.contains(words), "no {words:?} in {help}");
+    }
 }

@@ -393,6 +393,9 @@ fn compare_runs_both_in_turns_and_says_what_differs() {
         assert!(found[key]["half_95"].is_number(), "{key}");
     }
     assert!(mean("traced_uj", "b") <= mean("energy_uj", "b"));
+    assert_eq!(found["energy_pairs"], 2);
+    let parts = ["waiting_uj", "traced_rest_uj", "machine_rest_uj"].map(|key| mean(key, "change"));
+    assert!((parts.iter().sum::<f64>() - mean("energy_uj", "change")).abs() < 1.0, "{parts:?}");
     // A command that fails ends it, with its own words.
     let failed = run(&["-n", "1", "--energy", "none"], &[python, "-c", "raise SystemExit(3)"]);
     assert_eq!(failed.status.code(), Some(1), "{}", said(&failed));
@@ -411,4 +414,90 @@ fn compare_without_a_counter_is_time_and_one_sentence() {
     assert_eq!(text.matches("energy: no live counter").count(), 1, "{text}");
     assert!(text.contains("wall time") && text.contains("CPU time"), "{text}");
     assert!(!text.contains("average power"), "{text}");
+}
+
+/// What the counter does while it stands still is in no saving: the run is told, and its pair is out.
+#[test]
+fn compare_tells_of_a_counter_that_stood_still_in_one_run() {
+    let _alone = live::alone();
+    let simulator = Simulator::start(Model::default());
+    let folder = tempfile::tempdir_in("/dev/shm").expect("a folder");
+    let log = folder.path().join("log");
+    std::fs::write(&log, "").expect("a file");
+    let python = live::python("3.14");
+    let program = "import sys, time; open(sys.argv[2], 'a').write(sys.argv[1][0])\n\
+                   end = time.monotonic() + float(sys.argv[1][1:])\n\
+                   while time.monotonic() < end: pass";
+    let [a, b] = ["a0.5", "b3"].map(|way| [path(&python), "-c", program, way, path(&log)]);
+    let root = path(simulator.root());
+    let options = ["compare", "-n", "2", "--energy", "auto", "--powercap-root", root, "--format"];
+    let run = |format: &str| {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let begun = || std::fs::read_to_string(&log).expect("a log").ends_with("abb");
+                live::until("the second run of B", begun);
+                simulator.freeze();
+                std::thread::sleep(std::time::Duration::from_millis(2_000));
+                simulator.thaw();
+            });
+            let words = [&options[..], &[format, "--"], &a, &["---"], &b].concat();
+            let output = lockwatt(&words);
+            assert!(output.status.success(), "{}", said(&output));
+            output
+        })
+    };
+    let found: Value = serde_json::from_slice(&run("json").stdout).expect("JSON");
+    assert_eq!(std::fs::read_to_string(&log).expect("a log"), "abba");
+    assert_eq!((&found["runs"], &found["energy_pairs"]), (&2.into(), &1.into()), "{found:#}");
+    let incomplete = found["incomplete"].as_array().expect("runs");
+    let out: Vec<_> = incomplete.iter().filter(|one| one["energy_left_out"] == true).collect();
+    let [one] = &out[..] else { panic!("one run: {found:#}") };
+    assert_eq!((&one["command"], &one["run"]), (&"b".into(), &2.into()));
+    assert!(one["because"].to_string().contains("package-0 stood still"), "{one}");
+    for key in ["energy_uj", "traced_uj", "average_watts"] {
+        assert_eq!((&found[key]["sure"], &found[key]["half_95"]), (&false.into(), &Value::Null));
+    }
+    std::fs::write(&log, "").expect("a file");
+    let text = String::from_utf8(run("text").stdout).expect("text");
+    println!("{text}");
+    assert!(text.contains("INCOMPLETE: run 2 of B ("), "{text}");
+    assert!(text.contains("energy: difference between runs, 1 of 2 pairs"), "{text}");
+}
+
+/// Each run takes off the baseline that was calibrated, and keeps what its command says.
+#[test]
+fn compare_takes_the_calibrated_baseline_off_in_each_run() {
+    let _alone = live::alone();
+    let simulator = Simulator::start(Model::default());
+    let folder = tempfile::tempdir_in("/dev/shm").expect("a folder");
+    let (file, kept) = (folder.path().join("calibration.json"), folder.path().join("kept"));
+    let python = live::python("3.14");
+    let program = "import time; print('said')\nend = time.monotonic() + 1\nwhile time.monotonic() < end: pass";
+    let command = [path(&python), "-c", program];
+    let options = with_calibration(simulator.root(), &file);
+    let options = [&["compare", "-n", "1", "--keep", path(&kept)], &options[..], &["--"]].concat();
+    let words = [&options[..], &command, &["---"], &command].concat();
+    // Not after a run.
+    let early = lockwatt(&words);
+    assert_eq!(early.status.code(), Some(1), "{}", said(&early));
+    assert!(said(&early).contains("run `lockwatt calibrate` first"), "{}", said(&early));
+    assert!(!kept.exists(), "{}", said(&early));
+    calibration(&file, simulator.root(), 4.0);
+    let output = lockwatt(&words);
+    assert!(output.status.success(), "{}", said(&output));
+    let text = String::from_utf8(output.stdout).expect("text");
+    println!("{text}");
+    assert!(text.contains("calibrated idle power is taken off first (baseline)"), "{text}");
+    assert!(text.contains("of that, baseline (attributed: idle power × time)"), "{text}");
+    for run in ["a-1", "b-1"] {
+        let report = live::report(&kept.join(run).with_extension("lockwatt"));
+        assert_eq!(report["energy"]["idle_policy"], "calibrated");
+        let package = conserved(&report);
+        // 4 W, in each window no more than the counter moved.
+        let most = 4.0 * number(&package["known_ns"]) as f64 / 1e3;
+        let baseline = number(&package["baseline_uj"]) as f64;
+        assert!((0.5 * most..=1.001 * most).contains(&baseline), "{baseline} of {most}");
+        let printed = std::fs::read_to_string(kept.join(run).with_extension("out"));
+        assert_eq!(printed.expect("what it printed"), "said\n");
+    }
 }

@@ -1,20 +1,23 @@
 //! `lockwatt compare`: two commands in turns, and what differs.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{Access, access};
 
-use super::energy::SourceArgs;
+use super::energy::EnergyArgs;
 use super::report::{load, print};
 use crate::analyze::Want;
 use crate::analyze::compare::{Comparison, Run};
 use crate::energy::Wanted;
 use crate::fault::Fault;
 use crate::kernel::Privileges;
-use crate::render::{compare, escape, json};
+use crate::probe::Hooks;
+use crate::render::compare::{self, About};
+use crate::render::{escape, json};
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -23,7 +26,12 @@ EXAMPLES
   sudo lockwatt compare --format json -- ./a --- ./b
 
 Both commands are traced, with their children. The order is A B B A A B …, so that a machine that
-warms up is no difference. docs/recipes has the experiment of arXiv 2603.04782 as an example.
+warms up is no difference. All runs read the same energy counter, which is chosen before the first
+one; a run that lost something, or of whose energy a part is not known, is told. docs/recipes has the
+experiment of arXiv 2603.04782 as an example.
+
+What the commands print on standard output goes into DIR/a-1.out, DIR/b-1.out … with --keep DIR, and
+nowhere without it. Standard error is left alone.
 
 EXIT CODES
   0  every run went well, and the comparison is printed
@@ -39,14 +47,18 @@ pub(super) struct Args {
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
 
+    /// What to hook in each run: with `syscall` waiting on the CPU is timed instead of sampled
+    #[arg(long, value_enum, default_value_t)]
+    hooks: Hooks,
+
     #[command(flatten)]
-    source: SourceArgs,
+    energy: EnergyArgs,
 
     /// Show at most N kinds and N locks
     #[arg(long, value_name = "N", default_value_t = 10)]
     top: usize,
 
-    /// Keep the traces there
+    /// Keep the traces there, and what the commands print on standard output
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 
@@ -83,8 +95,11 @@ pub(super) fn run(args: &Args) -> Result<()> {
         check(command)?;
     }
     Privileges::read()?.check()?;
+    // Not anew for each run: all are read from one counter, or none is.
+    let ready = args.energy.prepare()?;
+    let (wanted, source) = (ready.wanted, ready.record);
     let own = Scratch::new(args.keep.as_deref())?;
-    let (mut runs, mut kind, mut why) = ([Vec::new(), Vec::new()], "none", None);
+    let mut runs = [Vec::new(), Vec::new()];
     for n in 0..args.runs {
         let order = if n % 2 == 0 { [0, 1] } else { [1, 0] };
         for which in order {
@@ -92,19 +107,17 @@ pub(super) fn run(args: &Args) -> Result<()> {
             let name = format!("{}-{}.lockwatt", ["a", "b"][which], n + 1);
             let trace = own.dir.join(&name);
             eprintln!("lockwatt: run {} of {}: {}", n + 1, args.runs, ["A", "B"][which]);
-            record(args, command, &trace)?;
+            record(args, &wanted, command, &trace)?;
             let summary = load(&trace, Want { graph: false, ..Want::default() })?;
-            if let Some(energy) = &summary.energy {
-                kind = energy.attributed();
-                why.clone_from(&energy.source.none_because);
-            }
-            runs[which].push(Run::of(&summary));
+            runs[which].push(Run::of(&summary, &source));
         }
     }
     let comparison = Comparison::of(&runs[0], &runs[1]);
+    let commands = [a, b].map(|words| words.join(" ".as_ref()).to_string_lossy().into_owned());
+    let about = About { commands, source };
     let text = match args.format {
-        Format::Text => compare::text(&comparison, kind, why.as_deref(), args.top),
-        Format::Json => json::text(&compare::json(&comparison, kind, why.as_deref())),
+        Format::Text => compare::text(&comparison, &about, args.top),
+        Format::Json => json::text(&compare::json(&comparison, &about)),
     };
     print(text.as_bytes())
 }
@@ -152,29 +165,21 @@ impl Drop for Scratch {
 }
 
 /// Records one run, in a lockwatt of its own: its programs are gone before the next one begins.
-fn record(args: &Args, command: &[OsString], trace: &Path) -> Result<()> {
+fn record(args: &Args, source: &Wanted, command: &[OsString], trace: &Path) -> Result<()> {
     let mut lockwatt = Command::new("/proc/self/exe");
-    lockwatt.args(["record", "--quiet", "--force", "--follow", "--energy"]);
-    lockwatt.arg(words(&args.source.energy));
-    if let Some(root) = &args.source.powercap_root {
-        lockwatt.arg("--powercap-root").arg(root);
-    }
+    lockwatt.args(["record", "--quiet", "--force", "--follow", "--hooks", args.hooks.name()]);
+    lockwatt.args(args.energy.again(source));
     lockwatt.arg("-o").arg(trace).arg("--").args(command);
     // What the command prints is not the comparison.
-    let status = lockwatt.stdout(Stdio::null()).status().context("cannot start a recording")?;
+    let printed = match args.keep {
+        Some(_) => {
+            let path = trace.with_extension("out");
+            let file = File::create(&path);
+            file.with_context(|| format!("cannot write {}", path.display()))?.into()
+        }
+        None => Stdio::null(),
+    };
+    let status = lockwatt.stdout(printed).status().context("cannot start a recording")?;
     ensure!(status.success(), "{}: {status}", command.join(" ".as_ref()).display());
     Ok(())
-}
-
-fn words(wanted: &Wanted) -> String {
-    match wanted {
-        Wanted::Auto => "auto".to_owned(),
-        Wanted::Powercap => "powercap".to_owned(),
-        Wanted::Perf => "perf".to_owned(),
-        Wanted::Hwmon => "hwmon".to_owned(),
-        Wanted::Battery => "battery".to_owned(),
-        Wanted::Model(watts) => format!("model:{watts}"),
-        Wanted::Replay(path) => format!("replay:{}", path.display()),
-        Wanted::None => "none".to_owned(),
-    }
 }

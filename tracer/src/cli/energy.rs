@@ -1,13 +1,15 @@
 //! What `record` and `calibrate` have in common: which counter, and how it is read.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
+use clap::ValueEnum;
 
 use super::duration::parse_with_unit;
 use crate::energy::calibration::{Calibration, DEFAULT};
-use crate::energy::{Quality, Source, SourceError, Wanted, choose, topology};
+use crate::energy::{Quality, Source, SourceError, Wanted, settle, topology};
 use crate::fault::Fault;
 use crate::trace::energy::EnergySource;
 use crate::units::Ns;
@@ -68,8 +70,29 @@ enum Idle {
 
 /// A source, if there is one, and what the trace says of it.
 pub(super) struct Ready {
+    /// Where `auto` ended.
+    pub(super) wanted: Wanted,
     pub(super) source: Option<Box<dyn Source>>,
     pub(super) record: EnergySource,
+}
+
+/// A source's name as it is asked for.
+fn words(wanted: &Wanted) -> String {
+    match wanted {
+        Wanted::Auto => "auto".to_owned(),
+        Wanted::Powercap => "powercap".to_owned(),
+        Wanted::Perf => "perf".to_owned(),
+        Wanted::Hwmon => "hwmon".to_owned(),
+        Wanted::Battery => "battery".to_owned(),
+        Wanted::Model(watts) => format!("model:{watts}"),
+        Wanted::Replay(path) => format!("replay:{}", path.display()),
+        Wanted::None => "none".to_owned(),
+    }
+}
+
+/// A value's name as it is given.
+fn word(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 fn wanted(text: &str) -> Result<Wanted, String> {
@@ -77,6 +100,24 @@ fn wanted(text: &str) -> Result<Wanted, String> {
 }
 
 impl EnergyArgs {
+    /// The options with which another lockwatt reads this source in the same way.
+    pub(super) fn again(&self, wanted: &Wanted) -> Vec<OsString> {
+        let mut out: Vec<OsString> = vec!["--energy".into(), words(wanted).into()];
+        let mut option = |name: &str, value: OsString| out.extend([name.into(), value]);
+        if let Some(root) = &self.source.powercap_root {
+            option("--powercap-root", root.into());
+        }
+        option("--calibration", self.source.calibration.clone().into());
+        option("--idle", word(&self.idle).into());
+        if let Some(window) = self.energy_window {
+            option("--energy-window", format!("{}ns", window.as_nanos()).into());
+        }
+        if self.fine {
+            out.push("--fine".into());
+        }
+        out
+    }
+
     /// Finds the source and says how it will be read.
     ///
     /// # Errors
@@ -93,16 +134,16 @@ impl EnergyArgs {
             cpus: topology::online(),
             ..EnergySource::default()
         };
-        let chosen = choose(&self.source.energy, self.source.powercap_root.as_deref())?;
-        let source = match chosen {
-            Ok(source) => source,
+        let chosen = settle(&self.source.energy, self.source.powercap_root.as_deref())?;
+        let (wanted, source) = match chosen {
+            Ok(chosen) => chosen,
             Err(reason) => {
                 anyhow::ensure!(
                     self.idle == Idle::None,
                     "--idle calibrated: no live energy counter: {reason}"
                 );
                 record.none_because = Some(reason);
-                return Ok(Ready { source: None, record });
+                return Ok(Ready { wanted: Wanted::None, source: None, record });
             }
         };
         record.source = source.describe();
@@ -118,6 +159,6 @@ impl EnergyArgs {
             );
             Calibration::load(&self.source.calibration)?.apply(&mut record)?;
         }
-        Ok(Ready { source: Some(source), record })
+        Ok(Ready { wanted, source: Some(source), record })
     }
 }

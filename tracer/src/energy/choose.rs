@@ -12,6 +12,9 @@ use super::source::{Source, SourceError, Wanted};
 /// A source, or why there is none.
 pub type Chosen = Result<Box<dyn Source>, String>;
 
+/// The same with its name.
+pub type Settled = Result<(Wanted, Box<dyn Source>), String>;
+
 type Open = fn() -> Result<Box<dyn Source>, SourceError>;
 
 /// The counters of a machine, in the order in which `auto` tries them: what counts the processor alone
@@ -48,16 +51,24 @@ fn counts(
 /// # Errors
 /// A source that was asked for by name is absent, or does not count.
 pub fn choose(wanted: &Wanted, powercap_root: Option<&Path>) -> Result<Chosen, SourceError> {
+    Ok(settle(wanted, powercap_root)?.map(|(_, source)| source))
+}
+
+/// The same, and by which name it is asked for again: `auto` might find another one then.
+///
+/// # Errors
+/// As above.
+pub fn settle(wanted: &Wanted, powercap_root: Option<&Path>) -> Result<Settled, SourceError> {
     let powercap = || Powercap::open(powercap_root).map(boxed);
     let named = match wanted {
         Wanted::None => return Ok(Err("not asked for (--energy none)".to_owned())),
         // Somebody who names a tree wants that one.
-        Wanted::Auto if powercap_root.is_some() => counts("powercap", powercap()),
+        Wanted::Auto if powercap_root.is_some() => return settle(&Wanted::Powercap, powercap_root),
         Wanted::Auto => {
             let mut reasons = Vec::new();
             for (name, open) in COUNTERS {
                 match counts(name, open()) {
-                    Ok(source) => return Ok(Ok(source)),
+                    Ok(source) => return Ok(Ok((name.parse()?, source))),
                     Err(SourceError::Dead { reason, .. }) => {
                         reasons.push(format!("{name} does not count ({reason})"));
                     }
@@ -76,7 +87,7 @@ pub fn choose(wanted: &Wanted, powercap_root: Option<&Path>) -> Result<Chosen, S
         Wanted::Model(watts) => Ok(boxed(Model::new(*watts))),
         Wanted::Replay(path) => Replay::open(path).map(boxed),
     };
-    named.map(Ok)
+    named.map(|source| Ok((wanted.clone(), source)))
 }
 
 fn boxed<S: Source + 'static>(source: S) -> Box<dyn Source> {
@@ -129,9 +140,10 @@ mod tests {
                     }
                 }
             });
-            let chosen = choose(&Wanted::Powercap, Some(tree.path()));
+            let chosen = settle(&Wanted::Auto, Some(tree.path()));
             stop.store(true, Ordering::Relaxed);
-            assert_eq!(chosen.unwrap().unwrap().quality(), Quality::Simulated);
+            let (name, source) = chosen.unwrap().unwrap();
+            assert_eq!((name, source.quality()), (Wanted::Powercap, Quality::Simulated));
         });
     }
 

@@ -17,7 +17,7 @@ pub mod topology;
 pub mod units;
 
 pub use calibration::Calibration;
-pub use choose::{Chosen, choose, survey};
+pub use choose::{Chosen, choose, settle, survey};
 pub use counter::{Known, Raw, Tracker};
 pub use domain::{Domain, Meter, Part};
 pub use source::{Quality, Source, SourceError, Wanted};

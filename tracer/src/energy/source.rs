@@ -35,6 +35,17 @@ impl Quality {
             Self::None => "none",
         }
     }
+
+    /// The word for every number that is attributed.
+    #[must_use]
+    pub fn attributed(self) -> &'static str {
+        match self {
+            Self::Measured => "attributed",
+            Self::Simulated => "attributed, simulated",
+            Self::Estimated => "estimated",
+            Self::None => "none",
+        }
+    }
 }
 
 /// Why a source can't be used.

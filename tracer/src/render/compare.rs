@@ -4,14 +4,31 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
+use super::completeness::{condition_words, unseen as unseen_words};
 use super::escape;
 use super::rows::{Limits, Rows};
-use crate::analyze::compare::{Comparison, Difference};
-use crate::energy::{Microjoules, Watts};
+use crate::analyze::Completeness;
+use crate::analyze::compare::{Comparison, Difference, Energy, Gap, Incomplete, Waiting};
+use crate::analyze::completeness::UNSEEN_SWITCHES;
+use crate::energy::{Known, Microjoules, Watts};
+use crate::trace::energy::EnergySource;
 use crate::units::Ns;
+
+/// What was compared.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// Both commands, as they were given.
+    pub commands: [String; 2],
+    /// The source of all runs, and how its energy is divided.
+    pub source: EnergySource,
+}
 
 /// What a figure is in.
 type Unit = fn(f64) -> String;
+
+const LETTERS: [&str; 2] = ["A", "B"];
+/// So much of a command is shown where it is one of many words.
+const WIDE: usize = 60;
 
 #[expect(
     clippy::cast_possible_truncation,
@@ -35,14 +52,12 @@ fn power(watts: f64) -> String {
     Watts(watts).to_string()
 }
 
-/// The comparison for people. `kind` is the word for what is attributed, `why` says why there is no
-/// energy.
-#[must_use]
-pub fn text(comparison: &Comparison, kind: &str, why: Option<&str>, top: usize) -> String {
-    let limits = Limits { top: usize::MAX, width: None };
-    let mut table = Rows::new(&["", "A", "B", "B − A", "95 % interval", "sure"], 1, limits);
-    let mut row = |what: &str, one: &Difference, unit: Unit| {
-        table.row(Ns(0), || {
+/// The rows, one after the other.
+struct Table(Rows);
+
+impl Table {
+    fn row(&mut self, what: &str, one: &Difference, unit: Unit) {
+        self.0.row(Ns(0), || {
             let change = one.change();
             let sign = if change < 0.0 { "−" } else { "+" };
             let half = one.half.map_or_else(|| "-".to_owned(), |half| format!("±{}", unit(half)));
@@ -56,76 +71,359 @@ pub fn text(comparison: &Comparison, kind: &str, why: Option<&str>, top: usize) 
                 sure.to_owned(),
             ]
         });
-    };
-    row("wall time", &comparison.wall, time);
-    row("CPU time", &comparison.cpu, time);
-    row("  waiting on the CPU (sampled)", &comparison.spin, time);
-    row("  the rest: not explained by lock waits", &comparison.cpu_unexplained, time);
-    let energies = [
-        ("energy, all of the machine that is counted", &comparison.energy),
-        ("  attributed to the command", &comparison.target),
-        ("  attributed to waiting on the CPU", &comparison.waiting),
-        ("  the rest: not explained by lock waits", &comparison.energy_unexplained),
-    ];
-    for (what, one) in energies {
-        if let Some(one) = one {
-            row(what, one, energy);
+    }
+
+    fn unknown(&mut self, what: &str) {
+        self.0.row(Ns(0), || {
+            let mut cells = vec![what.to_owned()];
+            cells.extend(["not known", "not known", "-", "-", "-"].map(str::to_owned));
+            cells
+        });
+    }
+
+    fn waiting(&mut self, waiting: Option<&Waiting>) {
+        let Some(waiting) = waiting else {
+            self.unknown("  waiting on the CPU (neither sampled nor timed)");
+            return;
+        };
+        let what = if waiting.futex { "spinning and futex calls" } else { "spinning" };
+        let how = waiting.source.name();
+        self.row(&format!("  waiting on the CPU: {what} ({how})"), &waiting.time, time);
+        self.row("  rest of CPU time: not explained by that", &waiting.rest, time);
+    }
+
+    fn energy(&mut self, found: &Energy, source: &EnergySource) {
+        let (read, given) = (source.quality.name(), source.quality.attributed());
+        self.row(&format!("energy, all that is counted ({read})"), &found.all, energy);
+        self.row(&format!("  of the command ({given})"), &found.target, energy);
+        match &found.waiting {
+            Some(one) => {
+                let on_cpu = format!("    waiting on the CPU ({given})");
+                self.row(&on_cpu, &one.waiting, energy);
+                self.row(&format!("    rest of the command ({given})"), &one.target_rest, energy);
+            }
+            None => self.unknown(&format!("    waiting on the CPU ({given})")),
         }
-    }
-    if let Some(watts) = &comparison.watts {
-        row("average power", watts, power);
-    }
-    for (what, one) in comparison.kinds.iter().take(top) {
-        row(&format!("contention, {what}"), one, time);
-    }
-    for (what, one) in comparison.locks.iter().take(top) {
-        row(&format!("contention, {}", escape::name(what)), one, time);
-    }
-    let mut out = table.finish("row");
-    let n = comparison.runs;
-    let _ = writeln!(
-        out,
-        " means of {n} runs each, in turns, both traced; intervals over pairs of runs"
-    );
-    match why {
-        Some(why) => {
-            let _ = writeln!(out, " energy: no live counter ({})", escape::whole(why));
-        }
-        None => {
-            let _ = writeln!(
-                out,
-                " energy of locks and of the command is {kind}; no number of lockwatt's has been \
-                 validated against RAPL hardware"
+        self.row(&format!("  rest of the machine ({given})"), &found.others, energy);
+        if source.idle_policy() == "calibrated" {
+            self.row(
+                "    of that, baseline (attributed: idle power × time)",
+                &found.baseline,
+                energy,
             );
         }
+        if let Some(one) = &found.waiting {
+            let what = format!("  both rests: not explained by waiting ({given})");
+            self.row(&what, &one.unexplained, energy);
+        }
+        self.row(&format!("average power ({read})"), &found.watts, power);
     }
+}
+
+/// The comparison for people.
+#[must_use]
+pub fn text(comparison: &Comparison, about: &About, top: usize) -> String {
+    let limits = Limits { top: usize::MAX, width: None };
+    let header = ["", "A", "B", "B − A", "95 % CI", "sure"];
+    let mut table = Table(Rows::new(&header, 1, limits));
+    table.row("wall time", &comparison.wall, time);
+    table.row("CPU time", &comparison.cpu, time);
+    table.waiting(comparison.waiting.as_ref());
+    if let Some(energy) = &comparison.energy {
+        table.energy(energy, &about.source);
+    }
+    for (what, one) in comparison.kinds.iter().take(top) {
+        table.row(&format!("contention, {what}"), one, time);
+    }
+    for (what, one) in comparison.locks.iter().take(top) {
+        table.row(&format!("contention, {}", escape::name(what)), one, time);
+    }
+    let incomplete = comparison.incomplete.iter().map(|one| told(one, about));
+    incomplete.collect::<String>() + &table.0.finish("row") + &notes(comparison, about)
+}
+
+/// A line for a run of which something is missing.
+fn told(one: &Incomplete, about: &About) -> String {
+    let reasons: Vec<_> = one.gaps.iter().map(gap).collect();
+    let out = if one.no_energy() { "; its pair is in no row of energy" } else { "" };
+    format!(
+        " INCOMPLETE: run {} of {} ({}): {}{out}\n",
+        one.run,
+        LETTERS[one.command],
+        shortened(&about.commands[one.command]),
+        reasons.join("; ")
+    )
+}
+
+fn gap(gap: &Gap) -> String {
+    match gap {
+        Gap::Lost(completeness) => lost(completeness),
+        Gap::Counter { name, known, since, unknown, .. } => {
+            let what = match known {
+                Known::Reset => "began anew",
+                Known::Frozen => "stood still",
+                Known::Gone => "was gone",
+                Known::Measured | Known::Modelled => "was not known",
+            };
+            let name = escape::name(name);
+            format!(
+                "the counter of {name} {what} {since} after the first reading; {unknown} of its \
+                 energy are not known"
+            )
+        }
+        Gap::Still { name } => {
+            format!("the counter of {} did not move once", escape::name(name))
+        }
+        Gap::OtherCounters => "its counters are not those of the others".to_owned(),
+        Gap::Unaccounted { lost, of } => format!(
+            "{lost} of {of} of CPU time are not accounted for, and their energy is attributed to \
+             nobody"
+        ),
+    }
+}
+
+/// What a recording lost. Switches unseen are no waits, and have words of their own.
+fn lost(completeness: &Completeness) -> String {
+    let mut others = completeness.clone();
+    let unseen = others.unseen.take().filter(|unseen| !unseen.is_little());
+    if unseen.is_some() {
+        others.lost.remove(UNSEEN_SWITCHES);
+    }
+    let switches = unseen.map(|unseen| unseen_words(&unseen));
+    let others = (!others.whole()).then(|| condition_words(&others));
+    others.into_iter().chain(switches).collect::<Vec<_>>().join("; ")
+}
+
+/// A command in a line.
+fn shortened(command: &str) -> String {
+    let mut chars = command.chars();
+    let begin: String = chars.by_ref().take(WIDE).collect();
+    let more = if chars.next().is_some() { "…" } else { "" };
+    escape::whole(&begin) + more
+}
+
+/// What the figures are, below them.
+fn notes(comparison: &Comparison, about: &About) -> String {
+    let pairs = |n: usize| format!("{n} pair{}", if n == 1 { "" } else { "s" });
+    let mut out = format!(
+        " difference between runs, {}, 95 % CI; in turns, both traced; whatever else differs between \
+         the commands is in it\n",
+        pairs(comparison.runs)
+    );
+    if comparison.in_no_lock.a + comparison.in_no_lock.b > 0.0 {
+        let _ = writeln!(
+            out,
+            " contention of waits without a record is in its kind's row and in no lock's: {} of A, {} \
+             of B",
+            time(comparison.in_no_lock.a),
+            time(comparison.in_no_lock.b)
+        );
+    }
+    let source = &about.source;
+    if let Some(why) = &source.none_because {
+        let _ = writeln!(out, " energy: no live counter ({})", escape::whole(why));
+        return out;
+    }
+    let whole = match &comparison.energy {
+        None => "in no pair it is known of both runs throughout, and so nothing is said".to_owned(),
+        Some(energy) if energy.pairs < comparison.runs => format!(
+            "difference between runs, {} of {}, whose energy is known throughout",
+            energy.pairs,
+            pairs(comparison.runs)
+        ),
+        Some(_) => "of all pairs".to_owned(),
+    };
+    let _ = writeln!(
+        out,
+        " energy: {whole}; {}, {}; no number of lockwatt's has been validated against RAPL hardware",
+        source.quality.name(),
+        escape::whole(&source.source)
+    );
+    let _ = writeln!(out, " rule: {}", super::energy::rule(source));
     out
 }
 
 /// The comparison for programs.
 #[must_use]
-pub fn json(comparison: &Comparison, kind: &str, why: Option<&str>) -> Value {
+pub fn json(comparison: &Comparison, about: &About) -> Value {
     let one = |one: &Difference| json!({"a": one.a, "b": one.b, "change": one.change(), "half_95": one.half, "sure": one.is_sure()});
-    let maybe = |difference: &Option<Difference>| difference.as_ref().map(one);
     let named = |rows: &[(String, Difference)]| -> serde_json::Map<String, Value> {
         rows.iter().map(|(name, difference)| (name.clone(), one(difference))).collect()
     };
+    let found = comparison.energy.as_ref();
+    let energy = |get: &dyn Fn(&Energy) -> Difference| found.map(|found| one(&get(found)));
+    let parts = found.and_then(|found| found.waiting);
+    let waiting = comparison.waiting.as_ref();
+    let incomplete = comparison.incomplete.iter().map(|run| {
+        json!({
+            "command": LETTERS[run.command].to_lowercase(),
+            "run": run.run,
+            "because": run.gaps.iter().map(gap).collect::<Vec<_>>(),
+            "energy_left_out": run.no_energy(),
+        })
+    });
+    let source = &about.source;
     json!({
         "schema": 1,
+        "commands": {"a": about.commands[0], "b": about.commands[1]},
         "runs": comparison.runs,
+        "incomplete": incomplete.collect::<Vec<_>>(),
         "wall_ns": one(&comparison.wall),
         "cpu_ns": one(&comparison.cpu),
-        "spin_ns": one(&comparison.spin),
-        "cpu_unexplained_ns": one(&comparison.cpu_unexplained),
-        "energy_uj": maybe(&comparison.energy),
-        "average_watts": maybe(&comparison.watts),
-        "traced_uj": maybe(&comparison.target),
-        "waiting_uj": maybe(&comparison.waiting),
-        "energy_unexplained_uj": maybe(&comparison.energy_unexplained),
+        "waiting_on_cpu_ns": waiting.map(|waiting| one(&waiting.time)),
+        "waiting_on_cpu_source": waiting.map(|waiting| waiting.source.name()),
+        "waiting_on_cpu_has_futex_calls": waiting.map(|waiting| waiting.futex),
+        "cpu_unexplained_ns": waiting.map(|waiting| one(&waiting.rest)),
+        "energy_pairs": found.map_or(0, |found| found.pairs),
+        "energy_uj": energy(&|found| found.all),
+        "average_watts": energy(&|found| found.watts),
+        "traced_uj": energy(&|found| found.target),
+        "waiting_uj": parts.map(|parts| one(&parts.waiting)),
+        "traced_rest_uj": parts.map(|parts| one(&parts.target_rest)),
+        "machine_rest_uj": energy(&|found| found.others),
+        "baseline_uj": energy(&|found| found.baseline),
+        "energy_unexplained_uj": parts.map(|parts| one(&parts.unexplained)),
         "contention_by_kind_ns": named(&comparison.kinds),
         "contention_by_lock_ns": named(&comparison.locks),
-        "energy_kind": kind,
-        "no_energy_because": why,
+        "contention_in_no_lock_ns": one(&comparison.in_no_lock),
+        "energy_source": source.source,
+        "energy_quality": source.quality.name(),
+        "energy_kind": source.quality.attributed(),
+        "idle_policy": source.idle_policy(),
+        "no_energy_because": source.none_because,
         "validated_on_hardware": false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analyze::compare::{OnCpu, Run, RunEnergy};
+    use crate::analyze::{SpinSource, UnseenSwitches};
+    use crate::energy::{Quality, Watts};
+    use crate::trace::energy::IdlePower;
+
+    fn about(quality: Quality) -> About {
+        let source = EnergySource {
+            source: "powercap (/t)".to_owned(),
+            quality,
+            idle: vec![Some(IdlePower { watts: Watts(1.0), spread: Watts(0.1) })],
+            ..EnergySource::default()
+        };
+        About { commands: ["./a".to_owned(), "./b\u{1b}[2J".to_owned()], source }
+    }
+
+    fn run(source: SpinSource, mj: f64) -> Run {
+        let waiting = Some(OnCpu { time: 5e6, source });
+        let energy = RunEnergy {
+            all: 10.0 * mj * 1e3,
+            target: 4.0 * mj * 1e3,
+            baseline: mj * 1e3,
+            waiting: Some(mj * 1e3),
+            watts: 3.0,
+        };
+        Run { wall: 1e9, cpu: 1e9, waiting, energy: Some(energy), ..Run::default() }
+    }
+
+    /// The row that begins with these words.
+    fn row<'a>(text: &'a str, words: &str) -> &'a str {
+        text.lines()
+            .find(|line| line.trim_start().starts_with(words))
+            .unwrap_or_else(|| panic!("no {words:?} in\n{text}"))
+    }
+
+    #[test]
+    fn every_row_says_what_it_is() {
+        let (a, b) = (run(SpinSource::Sampled, 1.0), run(SpinSource::Sampled, 2.0));
+        let comparison = Comparison::of(&[a, run(SpinSource::Sampled, 1.0)], &[b.clone(), b]);
+        let simulated = text(&comparison, &about(Quality::Simulated), 10);
+        for (words, cells) in [
+            ("energy, all that is counted (simulated)", "10.0 mJ  20.0 mJ  +10.0 mJ"),
+            ("of the command (attributed, simulated)", "4.00 mJ  8.00 mJ  +4.00 mJ"),
+            ("waiting on the CPU (attributed, simulated)", "1.00 mJ  2.00 mJ  +1.00 mJ"),
+            ("rest of the command (attributed, simulated)", "3.00 mJ  6.00 mJ  +3.00 mJ"),
+            ("rest of the machine (attributed, simulated)", "6.00 mJ  12.0 mJ  +6.00 mJ"),
+            ("of that, baseline", "1.00 mJ  2.00 mJ  +1.00 mJ"),
+            ("both rests: not explained by waiting", "9.00 mJ  18.0 mJ  +9.00 mJ"),
+            ("average power (simulated)", "3.00 W   3.00 W"),
+            ("waiting on the CPU: spinning and futex calls (sampled)", "5.00 ms  5.00 ms"),
+            ("rest of CPU time: not explained by that", "995 ms   995 ms"),
+        ] {
+            let columns = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+            let row = columns(row(&simulated, words));
+            assert!(row.contains(&columns(cells)), "{row} for {cells}");
+        }
+        for words in [
+            "difference between runs, 2 pairs, 95 % CI",
+            "simulated, powercap (/t); no number of lockwatt's has been validated against RAPL",
+            "rule: divided by on-CPU time of all tasks; calibrated idle power is taken off first",
+        ] {
+            assert!(simulated.contains(words), "no {words:?} in\n{simulated}");
+        }
+        assert!(!simulated.contains("INCOMPLETE"), "{simulated}");
+        let measured = text(&comparison, &about(Quality::Measured), 10);
+        assert!(measured.contains("energy, all that is counted (measured)"), "{measured}");
+        assert!(measured.contains("  of the command (attributed)"), "{measured}");
+        let estimated = text(&comparison, &about(Quality::Estimated), 10);
+        assert!(estimated.contains("average power (estimated)"), "{estimated}");
+        let timed =
+            Comparison::of(&[run(SpinSource::Measured, 1.0)], &[run(SpinSource::Measured, 1.0)]);
+        let timed = text(&timed, &about(Quality::Measured), 10);
+        assert!(timed.contains("spinning and futex calls (measured)"), "{timed}");
+    }
+
+    #[test]
+    fn what_is_not_known_is_no_number() {
+        let mut unknown = run(SpinSource::Sampled, 1.0);
+        unknown.waiting = None;
+        unknown.energy = unknown.energy.map(|one| RunEnergy { waiting: None, ..one });
+        let comparison = Comparison::of(&[run(SpinSource::Sampled, 1.0)], &[unknown]);
+        let out = text(&comparison, &about(Quality::Measured), 10);
+        for words in ["waiting on the CPU (neither", "waiting on the CPU (attributed)"] {
+            assert_eq!(row(&out, words).matches("not known").count(), 2, "{out}");
+        }
+        assert!(!out.contains("not explained"), "{out}");
+        assert_eq!(json(&comparison, &about(Quality::Measured))["waiting_uj"], Value::Null);
+    }
+
+    #[test]
+    fn an_incomplete_run_is_told_with_its_command_and_why() {
+        let gap = Gap::Counter {
+            name: "package-0".to_owned(),
+            known: Known::Frozen,
+            since: Ns(1_000_000_000),
+            unknown: Ns(2_000_000_000),
+            compared: true,
+        };
+        let whole = run(SpinSource::Sampled, 1.0);
+        let broken = Run { energy: None, gaps: vec![gap], ..whole.clone() };
+        let comparison = Comparison::of(&[whole.clone(), whole.clone()], &[whole, broken]);
+        let about = about(Quality::Measured);
+        let out = text(&comparison, &about, 10);
+        let said = "INCOMPLETE: run 2 of B (./b\\u{1b}[2J): the counter of package-0 stood still 1.00 s \
+                    after the first reading; 2.00 s of its energy are not known; its pair is in no row \
+                    of energy";
+        assert!(out.contains(said), "{out}");
+        assert!(out.contains("energy: difference between runs, 1 of 2 pairs"), "{out}");
+        let found = json(&comparison, &about);
+        assert_eq!(found["incomplete"][0]["command"], "b");
+        assert_eq!(
+            (&found["incomplete"][0]["run"], &found["energy_pairs"]),
+            (&2.into(), &1.into())
+        );
+        assert_eq!(found["incomplete"][0]["energy_left_out"], true);
+        assert_eq!(found["energy_uj"]["half_95"], Value::Null);
+    }
+
+    #[test]
+    fn switches_unseen_are_no_lost_waits() {
+        let unseen = UnseenSwitches { switches: 2, at_most: Some(Ns(10)), of: Ns(20) };
+        let mut c = Completeness { unseen: Some(unseen), ..Completeness::default() };
+        c.lost.insert(UNSEEN_SWITCHES.to_owned(), 2);
+        let words = lost(&c);
+        assert!(words.starts_with("energy: 2 switches of a CPU not seen"), "{words}");
+        assert!(!words.contains("waits lost"), "{words}");
+        c.lost_waits = 5;
+        assert!(lost(&c).starts_with("5 of 5 waits lost; energy: 2 switches"), "{}", lost(&c));
+    }
 }

@@ -283,7 +283,7 @@ fn stacks(c: &Completeness) -> Vec<String> {
 }
 
 /// What unseen switches mean for the energy of tasks.
-fn unseen(unseen: &UnseenSwitches) -> String {
+pub(super) fn unseen(unseen: &UnseenSwitches) -> String {
     let what = format!(
         "energy: {} not seen by the program that times CPUs (energy_switch_unseen)",
         plural_of_switches(unseen.switches)

@@ -43,6 +43,14 @@ pub struct EnergySource {
     pub assumed_watts: Option<f64>,
 }
 
+impl EnergySource {
+    /// What is taken off first: `calibrated` idle power, or `none`.
+    #[must_use]
+    pub fn idle_policy(&self) -> &'static str {
+        if self.idle.iter().any(Option::is_some) { "calibrated" } else { "none" }
+    }
+}
+
 /// Power of an idle machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct IdlePower {

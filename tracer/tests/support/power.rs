@@ -96,6 +96,11 @@ impl Simulator {
         self.frozen.store(true, Ordering::Relaxed);
     }
 
+    /// They go on, from where they would be.
+    pub(crate) fn thaw(&self) {
+        self.frozen.store(false, Ordering::Relaxed);
+    }
+
     /// The truth at a moment: that of the last tick before.
     pub(crate) fn at(&self, ns: u64) -> Tick {
         let log = self.log.lock().expect("no panic");

@@ -5,9 +5,9 @@ use super::domain::{DomainFold, Interval};
 use super::ledger::Ledger;
 use super::model::{Weights, Who, divide, is_target, tasks, weighted};
 use super::summary::{EnergySummary, TimeSums};
-use super::waiting::Waiting;
+use super::waiting::{Waiting, counts};
 use crate::energy::{Known, Microjoules, Part, Watts};
-use crate::trace::energy::{EnergyInterval, EnergySource, ONE};
+use crate::trace::energy::{Doing, EnergyInterval, EnergySource, ONE};
 use crate::units::{Monotonic, Ns, ThreadIndex};
 
 /// Takes intervals as they come.
@@ -18,6 +18,8 @@ pub struct EnergyFold {
     domains: Vec<DomainFold>,
     time: TimeSums,
     windows: u64,
+    waiting_samples: u64,
+    waiting_timed: Ns,
     started: Option<Monotonic>,
     ledger: Ledger,
 }
@@ -63,6 +65,13 @@ impl EnergyFold {
             self.started.get_or_insert(window.start);
             self.windows += 1;
             self.time.add(window);
+        }
+        for one in interval.samples.iter().filter(|one| counts(one.doing, &source)) {
+            match one.doing {
+                Doing::Anything => {}
+                Doing::Spinning | Doing::Futex => self.waiting_samples += u64::from(one.samples),
+                Doing::Timed => self.waiting_timed += Ns(u64::from(one.samples)),
+            }
         }
         let mut entries = vec![Entry::default(); interval.windows.len()];
         for place in 0..self.domains.len() {
@@ -160,6 +169,8 @@ impl EnergyFold {
         let mut out = EnergySummary {
             windows: self.windows,
             time: self.time,
+            waiting_samples: self.waiting_samples,
+            waiting_timed: self.waiting_timed,
             pooled: Covers::pooled(&source),
             source,
             ..EnergySummary::default()

@@ -160,6 +160,11 @@ pub struct EnergySummary {
     pub waiting_unknown: Amount,
     /// All on-CPU waiting.
     pub waiting: Amount,
+    /// Samples that found the target's threads waiting on the CPU, be it spinning or in futex calls.
+    /// Not of what was timed.
+    pub waiting_samples: u64,
+    /// Of the same what was timed.
+    pub waiting_timed: Ns,
     /// The target's threads.
     pub threads: BTreeMap<ThreadIndex, ThreadEnergy>,
     /// Where the CPUs' time went.
@@ -195,11 +200,6 @@ impl EnergySummary {
     /// The word for every number that is attributed.
     #[must_use]
     pub fn attributed(&self) -> &'static str {
-        match self.source.quality {
-            crate::energy::Quality::Measured => "attributed",
-            crate::energy::Quality::Simulated => "attributed, simulated",
-            crate::energy::Quality::Estimated => "estimated",
-            crate::energy::Quality::None => "none",
-        }
+        self.source.quality.attributed()
     }
 }

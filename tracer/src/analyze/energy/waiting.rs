@@ -30,14 +30,8 @@ impl<'a> Waiting<'a> {
         source: &EnergySource,
     ) -> Self {
         let timed = source.spin_timed;
-        let counts = |one: &&EnergySamples| match one.doing {
-            Doing::Anything => true,
-            Doing::Futex => !source.futex_timed,
-            Doing::Spinning => !timed,
-            Doing::Timed => timed,
-        };
         let inside = interval.samples.iter().filter(|one| covers.cpu(one.cpu));
-        let samples: Vec<_> = inside.filter(counts).collect();
+        let samples: Vec<_> = inside.filter(|one| counts(one.doing, source)).collect();
         let mut times: BTreeMap<ThreadIndex, (u64, u64)> = BTreeMap::new();
         if timed {
             let threads = interval.windows.iter().flat_map(|window| &window.threads);
@@ -89,6 +83,16 @@ impl<'a> Waiting<'a> {
     /// Time of all threads on the CPU, in ns. Nothing unless yields are timed.
     pub(super) fn all_times(&self) -> u64 {
         self.times.values().fold(0, |sum, (all, _)| sum.saturating_add(*all))
+    }
+}
+
+/// Samples of what was timed do not count: they say the same less exactly.
+pub(super) fn counts(doing: Doing, source: &EnergySource) -> bool {
+    match doing {
+        Doing::Anything => true,
+        Doing::Futex => !source.futex_timed,
+        Doing::Spinning => !source.spin_timed,
+        Doing::Timed => source.spin_timed,
     }
 }
 

@@ -43,7 +43,7 @@ pub(in crate::render) fn json(summary: &Summary, carbon: Option<Carbon>) -> Valu
         "validated_on_hardware": false,
         "window_ns": source.window,
         "windows": energy.windows,
-        "idle_policy": if source.idle.iter().any(Option::is_some) { "calibrated" } else { "none" },
+        "idle_policy": source.idle_policy(),
         "smt_weight": source.smt_weight.map(share),
         "spin_weight": source.spin_weight.map(share),
         "spin_split": if source.spin_timed { "timed" } else { "sampled" },

@@ -5,7 +5,7 @@ mod json;
 mod text;
 
 pub(super) use json::{json, lock_keys, thread_keys};
-pub(super) use text::section;
+pub(super) use text::{rule, section};
 
 use crate::analyze::energy::{Amount, EnergySummary};
 use crate::analyze::{LockSummary, Summary, ThreadSummary};

@@ -10,6 +10,7 @@ use super::{Carbon, counterfactual, present, share, titled, words};
 use crate::analyze::energy::{Amount, DomainEnergy, EnergySummary};
 use crate::analyze::{LockSummary, Summary};
 use crate::energy::{Known, Microjoules, Part, Quality};
+use crate::trace::energy::EnergySource;
 use crate::units::Ns;
 
 /// The section of the report.
@@ -49,22 +50,6 @@ fn policy(energy: &EnergySummary) -> String {
     if let Some(watts) = source.assumed_watts {
         let _ = writeln!(out, " {watts} W per busy core assumed, whatever it does");
     }
-    let idle = if source.idle.iter().any(Option::is_some) {
-        "calibrated idle power is taken off first (baseline)"
-    } else {
-        "no baseline is taken off (--idle none): idle power is in every part"
-    };
-    let smt = source.smt_weight.map_or_else(
-        || "no two CPUs share a core".to_owned(),
-        |weight| format!("time beside a busy sibling counts {:.2}", share(weight)),
-    );
-    let gamma = source.spin_weight.map_or_else(String::new, |weight| {
-        format!(
-            "; waiting on the CPU counts as other time does (γ = 1), and {:.2}, as calibrated, in \
-             the range of the model",
-            share(weight)
-        )
-    });
     let how = if source.futex_timed {
         "as timed at each yield and futex call"
     } else if source.spin_timed {
@@ -74,8 +59,8 @@ fn policy(energy: &EnergySummary) -> String {
     };
     let _ = writeln!(
         out,
-        " rule: divided by on-CPU time of all tasks; {idle}; {smt}{gamma}. What a lock is given is \
-         waiting on the CPU, {how}; blocked time has no joules."
+        " rule: {}. What a lock is given is waiting on the CPU, {how}; blocked time has no joules.",
+        rule(source)
     );
     if energy.pooled {
         out += " which CPU is of which package is not known: each package's energy is divided over \
@@ -99,6 +84,27 @@ fn policy(energy: &EnergySummary) -> String {
         }
     }
     out
+}
+
+/// By which rule energy is divided: what is taken off first, and what time counts.
+pub(in crate::render) fn rule(source: &EnergySource) -> String {
+    let idle = if source.idle.iter().any(Option::is_some) {
+        "calibrated idle power is taken off first (baseline)"
+    } else {
+        "no baseline is taken off (--idle none): idle power is in every part"
+    };
+    let smt = source.smt_weight.map_or_else(
+        || "no two CPUs share a core".to_owned(),
+        |weight| format!("time beside a busy sibling counts {:.2}", share(weight)),
+    );
+    let gamma = source.spin_weight.map_or_else(String::new, |weight| {
+        format!(
+            "; waiting on the CPU counts as other time does (γ = 1), and {:.2}, as calibrated, in \
+             the range of the model",
+            share(weight)
+        )
+    });
+    format!("divided by on-CPU time of all tasks; {idle}; {smt}{gamma}")
 }
 
 fn domains(energy: &EnergySummary, limits: Limits, carbon: Option<Carbon>) -> String {
