@@ -177,6 +177,7 @@ impl Folded {
         };
         let cpus = energy.as_ref().map_or(Ns(0), |energy| energy.time.cpus);
         summary.completeness.count_unseen(summary.sampling.as_ref(), cpus);
+        summary.completeness.count_gaps(energy.as_ref());
         summary.completeness.count_stacks(&stacks, &sides.waiting);
         Summary {
             meta: trace.meta,
