@@ -113,7 +113,7 @@ fn every_view_says_the_same() {
     let all: u64 = energy.locks.values().map(|amount| amount.energy.0).sum();
     assert_eq!(drawn.values().sum::<u64>(), all + energy.waiting_unknown.energy.0);
     let svg = String::from_utf8(svg(&drawn, &summary, picture).unwrap()).unwrap();
-    assert!(svg.contains("energy attributed to on-CPU waiting (estimated)"), "{:.2000}", svg);
+    assert!(svg.contains("energy attributed to on-CPU waiting (estimated)"), "{svg:.2000}");
     assert!(svg.contains("spread over its places by the yields there"));
     let holders = Picture { side: Side::Holder, ..picture };
     assert_eq!(stacks(&summary, holders), Err(MissingWeight::EnergyOfHolders));

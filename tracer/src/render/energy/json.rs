@@ -71,12 +71,17 @@ pub(in crate::render) fn json(summary: &Summary, carbon: Option<Carbon>) -> Valu
 }
 
 /// Keys of a lock.
-pub(in crate::render) fn lock_keys(summary: &Summary, lock: &LockSummary) -> Map<String, Value> {
+pub(in crate::render) fn lock_keys(
+    summary: &Summary,
+    lock: &LockSummary,
+    carbon: Option<Carbon>,
+) -> Map<String, Value> {
     let found = present(summary)
         .map(|energy| energy.locks.get(&lock.lock.index).copied().unwrap_or_default());
     let mut out = Map::new();
     out.insert("energy_uj".to_owned(), json!(found.map(|one| one.energy)));
     out.insert("energy".to_owned(), found.map_or(Value::Null, |one| amount(&one)));
+    out.insert("co2e_g".to_owned(), json!(found.and_then(|one| grams(carbon, &one))));
     let of_lock = |energy: &crate::analyze::energy::EnergySummary| {
         energy.held.get(&lock.lock.index).cloned().unwrap_or_default()
     };
@@ -88,6 +93,20 @@ pub(in crate::render) fn lock_keys(summary: &Summary, lock: &LockSummary) -> Map
     out.insert("energy_per_contended_uj".to_owned(), json!(each.map(|(each, _)| each)));
     out.insert("energy_per_contended_is_bound".to_owned(), json!(each.map(|(_, at_most)| at_most)));
     out
+}
+
+/// Grams of what was attributed, if they are asked for and it is more than noise.
+fn grams(carbon: Option<Carbon>, amount: &Amount) -> Option<f64> {
+    carbon.filter(|_| !amount.is_noise()).map(|carbon| carbon.grams(amount.energy))
+}
+
+/// Those of a thread.
+pub(in crate::render) fn grams_of_thread(
+    summary: &Summary,
+    thread: crate::units::ThreadIndex,
+    carbon: Option<Carbon>,
+) -> Option<f64> {
+    grams(carbon, &present(summary)?.threads.get(&thread)?.all)
 }
 
 /// Keys of a thread.

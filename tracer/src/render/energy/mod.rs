@@ -4,7 +4,7 @@ mod counterfactual;
 mod json;
 mod text;
 
-pub(super) use json::{amount, json, lock_keys, thread_keys};
+pub(super) use json::{amount, grams_of_thread, json, lock_keys, thread_keys};
 pub(super) use text::section;
 
 use crate::analyze::energy::{Amount, EnergySummary};

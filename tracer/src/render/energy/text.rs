@@ -77,6 +77,9 @@ fn policy(energy: &EnergySummary) -> String {
         " rule: divided by on-CPU time of all tasks; {idle}; {smt}{gamma}. What a lock is given is \
          waiting on the CPU, {how}; blocked time has no joules."
     );
+    if source.quality == Quality::Measured {
+        out += " whether the firmware filters the counter (as it may against side channels) is not known\n";
+    }
     if energy.pooled {
         out += " which CPU is of which package is not known: each package's energy is divided over \
                  what ran anywhere\n";

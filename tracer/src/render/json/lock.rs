@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::sums::{fields, sums};
 use crate::analyze::{LockSummary, Quantile, Site, SiteSums, StackTable, Summary, Sums};
 use crate::energy::Microjoules;
+use crate::render::energy::Carbon;
 use crate::render::people::People;
 use crate::render::{energy, graph_json};
 use crate::trace::records::UseSums;
@@ -20,6 +21,7 @@ pub(super) fn lock(
     summary: &Summary,
     people: &People<'_>,
     placed: &Placed,
+    carbon: Option<Carbon>,
     lock: &LockSummary,
 ) -> Value {
     let threshold = summary.meta.options.min_wait;
@@ -61,7 +63,7 @@ pub(super) fn lock(
         }).collect::<Vec<_>>(),
         "holds": lock.holds.as_ref().map(|holds| graph_json::holds(summary, people, holds)),
     })));
-    object.extend(energy::lock_keys(summary, lock));
+    object.extend(energy::lock_keys(summary, lock, carbon));
     Value::Object(object)
 }
 

@@ -68,7 +68,7 @@ pub fn report_with(summary: &Summary, top: Option<usize>, carbon: Option<Carbon>
         },
         "completeness": completeness(summary),
         "totals": totals(summary),
-        "locks": summary.locks.iter().take(top).map(|one| lock(summary, &people, &placed, one))
+        "locks": summary.locks.iter().take(top).map(|one| lock(summary, &people, &placed, carbon, one))
             .collect::<Vec<_>>(),
         "threads": summary.threads.iter().take(top).map(|thread| json!({
             "tid": thread.tid,
@@ -85,10 +85,13 @@ pub fn report_with(summary: &Summary, top: Option<usize>, carbon: Option<Carbon>
             "runq_ns": thread.sums.runq,
             "max_ns": thread.sums.max,
             "oncpu_ns": thread.oncpu,
+            "life_ns": thread.life,
+            "off_ns": thread.off(),
             "futex_switches": thread.futex_switches,
             "yield_switches": thread.yield_switches,
             "energy_uj": energy::thread_keys(summary, thread.index).0,
             "energy": energy::thread_keys(summary, thread.index).1,
+            "co2e_g": energy::grams_of_thread(summary, thread.index, carbon),
         })).collect::<Vec<_>>(),
         "processes": summary.processes.iter().take(top).map(|one| process(summary, one))
             .collect::<Vec<_>>(),
