@@ -48,6 +48,7 @@ fn windows(trace: &Path) -> Vec<EnergyWindow> {
 
 /// The parts of every domain that is divided sum to it; returns the first one.
 fn conserved(report: &Value) -> &Value {
+    lives_are_whole(report);
     let domains = report["energy"]["domains"].as_array().expect("domains");
     for domain in domains.iter().filter(|domain| domain["split"] == true) {
         let parts =
@@ -68,6 +69,17 @@ fn all_time_is_somewhere(windows: &[EnergyWindow]) {
             let sum: u64 = threads.map(|one| one.time).chain(parts).map(|one| one.total().0).sum();
             assert_eq!(sum + cpu.idle.0, length.0);
         }
+    }
+}
+
+/// T2: what a thread did is all of its life, and no more of it.
+fn lives_are_whole(report: &Value) {
+    for thread in report["threads"].as_array().expect("threads") {
+        let [life, off] = ["life_ns", "off_ns"].map(|key| number(&thread[key]));
+        let parts = ["oncpu_ns", "wait_ns"].map(|key| number(&thread[key]));
+        let sum = off + parts.iter().sum::<u64>();
+        // Its clock on the CPU is not that of its waits; each wait may be rounded by a unit of time.
+        assert!(sum >= life && (sum - life) * 100 <= life + 1_000_000_000, "{thread:#}");
     }
 }
 

@@ -217,6 +217,32 @@ fn threads_with_one_id_stay_apart() {
     assert_sums_agree(&content, &summary);
 }
 
+/// T2: on a CPU, waiting, and the rest are the thread's life, which is within the recording.
+#[test]
+fn a_thread_lives_from_its_birth_to_its_end() {
+    let mut content = sample();
+    let start = content.meta.start;
+    let whole = summary(&content).duration;
+    content.threads[0].born = Some(Monotonic(start.0 - 5));
+    content.threads[1].born = Some(Monotonic(start.0 + 1_000));
+    content.threads[1].ended = Some(Monotonic(start.0 + 50_000_001_000));
+    let before = summary(&content);
+    let at = |summary: &Summary, n: u32| {
+        summary.threads.iter().find(|thread| thread.index.0 == n).unwrap().clone()
+    };
+    assert_eq!(at(&before, 0).life, whole);
+    assert_eq!(at(&before, 1).life, Ns(50_000_000_000).min(Ns(whole.0 - 1_000)));
+    // More time on the CPU is less of the rest.
+    content.threads[1].oncpu += Ns(300);
+    let after = summary(&content);
+    assert!(at(&after, 1).off().0 > 0);
+    assert_eq!(at(&before, 1).off(), at(&after, 1).off() + Ns(300));
+    for thread in &after.threads {
+        let sum = thread.oncpu + thread.sums.wait() + thread.off();
+        assert!(sum >= thread.life, "{thread:?}");
+    }
+}
+
 #[test]
 fn a_cut_trace_lasts_until_the_last_moment_seen() {
     let content = sample();

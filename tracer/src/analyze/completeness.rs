@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use tracer_common::NoStack;
 
+use super::energy::EnergySummary;
 use super::fold::Unrecorded;
 use super::sampling::Sampling;
 use super::sides::{Crowded, Waiting};
 use super::stacks::{StackTable, is_loss};
 use super::sums::Sums;
+use crate::energy::Known;
 use crate::trace::Condition;
 use crate::trace::records::{SideStack, Totals};
 use crate::units::Ns;
@@ -56,6 +58,21 @@ pub struct Completeness {
     pub file: Condition,
     /// Switches of a CPU that the energy program did not see, if there were any.
     pub unseen: Option<UnseenSwitches>,
+    /// The divided domain whose energy is unknown for longest, if there is one.
+    pub energy_gap: Option<EnergyGap>,
+}
+
+/// A counter that stopped, began anew or disappeared: what was used then is in no sum.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EnergyGap {
+    /// The domain.
+    pub domain: String,
+    /// What became of it at first.
+    pub known: Known,
+    /// For how long its energy is unknown.
+    pub unknown: Ns,
+    /// Of how much time.
+    pub of: Ns,
 }
 
 /// The name of their counter among the losses.
@@ -136,6 +153,17 @@ impl Completeness {
         });
     }
 
+    /// Takes in what is not known of energy.
+    pub(super) fn count_gaps(&mut self, energy: Option<&EnergySummary>) {
+        let domains = energy.into_iter().flat_map(|energy| &energy.domains);
+        let gaps = domains.filter(|domain| domain.split).filter_map(|domain| {
+            let (known, _) = domain.first_unknown?;
+            let of = domain.time + domain.unknown;
+            Some(EnergyGap { domain: domain.name.clone(), known, unknown: domain.unknown, of })
+        });
+        self.energy_gap = gaps.max_by_key(|gap| gap.unknown);
+    }
+
     /// All waits that happened: with a record, below the threshold, beyond the limit, lost.
     #[must_use]
     pub fn waits(&self) -> u64 {
@@ -188,5 +216,6 @@ impl Completeness {
             && self.lost_waits == 0
             && self.file.cut.is_none()
             && self.file.damage.is_empty()
+            && self.energy_gap.is_none()
     }
 }

@@ -164,10 +164,20 @@ pub struct ThreadSummary {
     pub contention: Ns,
     /// Time on a CPU.
     pub oncpu: Ns,
+    /// How long it was there during the recording.
+    pub life: Ns,
     /// Switch-outs into a futex wait, before any stitching.
     pub futex_switches: u64,
     /// Switch-outs from `sched_yield`.
     pub yield_switches: u64,
+}
+
+impl ThreadSummary {
+    /// The rest of its life (T2): asleep elsewhere, preempted, or in a yield that is known by lock only.
+    #[must_use]
+    pub fn off(&self) -> Ns {
+        Ns(self.life.0.saturating_sub(self.oncpu.0).saturating_sub(self.sums.wait().0))
+    }
 }
 
 /// One thread waited for a lock that another thread held, or until that thread woke it.

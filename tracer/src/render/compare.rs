@@ -5,12 +5,13 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::completeness::{condition_words, unseen as unseen_words};
+use super::energy::{became, rule};
 use super::escape;
 use super::rows::{Limits, Rows};
 use crate::analyze::Completeness;
 use crate::analyze::compare::{Comparison, Difference, Energy, Gap, Incomplete, Waiting};
 use crate::analyze::completeness::UNSEEN_SWITCHES;
-use crate::energy::{Known, Microjoules, Watts};
+use crate::energy::{Microjoules, Watts};
 use crate::trace::energy::EnergySource;
 use crate::units::Ns;
 
@@ -159,13 +160,7 @@ fn gap(gap: &Gap) -> String {
     match gap {
         Gap::Lost(completeness) => lost(completeness),
         Gap::Counter { name, known, since, unknown, .. } => {
-            let what = match known {
-                Known::Reset => "began anew",
-                Known::Frozen => "stood still",
-                Known::Gone => "was gone",
-                Known::Measured | Known::Modelled => "was not known",
-            };
-            let name = escape::name(name);
+            let (name, what) = (escape::name(name), became(*known));
             format!(
                 "the counter of {name} {what} {since} after the first reading; {unknown} of its \
                  energy are not known"
@@ -239,7 +234,7 @@ fn notes(comparison: &Comparison, about: &About) -> String {
         source.quality.name(),
         escape::whole(&source.source)
     );
-    let _ = writeln!(out, " rule: {}", super::energy::rule(source));
+    let _ = writeln!(out, " rule: {}", rule(source));
     out
 }
 
@@ -300,7 +295,7 @@ mod tests {
     use super::*;
     use crate::analyze::compare::{OnCpu, Run, RunEnergy};
     use crate::analyze::{SpinSource, UnseenSwitches};
-    use crate::energy::{Quality, Watts};
+    use crate::energy::{Known, Quality, Watts};
     use crate::trace::energy::IdlePower;
 
     fn about(quality: Quality) -> About {

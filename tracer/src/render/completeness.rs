@@ -1,7 +1,8 @@
 //! How complete a report is, in words.
 
-use super::escape;
 use super::text::{count, or_unknown, percent, plural};
+use super::{energy, escape};
+use crate::analyze::completeness::EnergyGap;
 use crate::analyze::stacks::is_loss;
 use crate::analyze::{Completeness, Summary, UnseenSwitches};
 use crate::trace::TimeUnit;
@@ -345,7 +346,15 @@ pub(super) fn missing_words(c: &Completeness) -> String {
         words.push("no waits lost".to_owned());
     }
     words.extend(stacks_lost_words(c));
+    words.extend(c.energy_gap.as_ref().map(gap_words));
     words.join("; ")
+}
+
+/// `energy of package-0 not known for 2 s of 10 s (the counter stood still)`.
+fn gap_words(gap: &EnergyGap) -> String {
+    let name = escape::name(&gap.domain);
+    let what = energy::became(gap.known);
+    format!("energy of {name} not known for {} of {} (its counter {what})", gap.unknown, gap.of)
 }
 
 /// `3 stacks lost`, one for each wait without its own, if any were.

@@ -8,6 +8,7 @@ use super::completeness::missing_words;
 use super::folded::{Picture, Stacks, Weight};
 use super::text::{count, target_words};
 use crate::analyze::{Side, Summary};
+use crate::energy::Quality;
 use crate::trace::records::Class;
 
 /// Sums up to here survive inferno's floating-point arithmetic exactly.
@@ -22,12 +23,18 @@ pub fn svg(stacks: &Stacks, summary: &Summary, picture: Picture) -> io::Result<V
     let sampled = weight == Weight::Spin && !summary.spin_measured();
     let energy = super::energy::present(summary).filter(|_| weight == Weight::Energy);
     let marked = match energy {
-        Some(energy) => format!(" ({})", energy.attributed()),
+        Some(energy) if energy.source.quality != Quality::Measured => {
+            format!(" ({})", energy.source.quality.name())
+        }
+        Some(_) => String::new(),
         None if sampled => " (sampled)".to_owned(),
         None => String::new(),
     };
     let title = format!("{}{marked}{}: {}", what(weight), by_whom(side), target_words(summary));
-    let subtitle = subtitle(summary, idle);
+    let mut subtitle = subtitle(summary, idle);
+    if energy.is_some() {
+        subtitle += " · within each lock spread over its places by the yields there";
+    }
     if stacks.is_empty() {
         return Ok(empty(&title, &subtitle).into_bytes());
     }
@@ -65,7 +72,7 @@ fn what(weight: Weight) -> &'static str {
         Weight::Runq => "time woken but not running",
         Weight::Spin => "time spinning on locks",
         Weight::Count => "waits for locks",
-        Weight::Energy => "energy of waiting for locks",
+        Weight::Energy => "energy attributed to on-CPU waiting",
     }
 }
 

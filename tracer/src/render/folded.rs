@@ -13,6 +13,7 @@ use std::fmt::Write;
 
 use super::escape;
 use super::paths::{Paths, process_frame};
+use crate::analyze::energy::{Amount, places};
 use crate::analyze::{Side, Summary, Sums};
 use crate::trace::records::{Class, LockRecord, SideStack};
 use crate::units::{LockIndex, Ns};
@@ -49,6 +50,12 @@ pub enum MissingWeight {
         "no energy in this trace: it was recorded without an energy source; use another --weight"
     )]
     Energy,
+    /// It is the waiters'.
+    #[error(
+        "energy is that of waiting on the CPU, which only waiters do: leave out --side, or use another \
+         --weight"
+    )]
+    EnergyOfHolders,
 }
 
 /// Stacks with their numbers, in the order of their text.
@@ -165,52 +172,38 @@ pub fn stacks(summary: &Summary, picture: Picture) -> Result<Stacks, MissingWeig
     Ok(out.stacks)
 }
 
-/// Energy of waiting on the CPU. Samples know thread and lock, so that there are no Python frames
-/// between; what each lock's waiters spun at is shared out as their yields are.
+/// Energy of waiting on the CPU. Samples know thread and lock: within each lock it is spread over its
+/// places ([`places`]). What is no more than noise has a frame that says so, and no places.
 fn energy_stacks(summary: &Summary, picture: Picture) -> Result<Stacks, MissingWeight> {
     let energy = super::energy::present(summary).ok_or(MissingWeight::Energy)?;
+    if picture.side != Side::Waiter {
+        return Err(MissingWeight::EnergyOfHolders);
+    }
     let mut out = Stacks::new();
     let root = format!("[waiting on the CPU, {}]", energy.attributed());
     let mut paths = Paths::new(summary);
-    for lock in &summary.locks {
-        let amount = energy.locks.get(&lock.lock.index).map_or(0, |amount| amount.energy.0);
-        if amount == 0 || (!picture.idle && lock.lock.class == Class::Idle) {
-            continue;
+    let shown = |class: Class| picture.idle || class != Class::Idle;
+    let locks: BTreeMap<LockIndex, String> = summary
+        .locks
+        .iter()
+        .filter(|lock| shown(lock.lock.class))
+        .map(|lock| (lock.lock.index, lock_frames(&lock.lock)))
+        .collect();
+    let noise = |amount: &Amount| amount.is_noise().then_some(";[no more than noise: < 2σ]");
+    for placed in places::by_stack(summary) {
+        let Some(frames) = locks.get(&placed.lock) else { continue };
+        let mut path = root.clone();
+        if let Some(frame) = energy.locks.get(&placed.lock).and_then(noise) {
+            path += frame;
+        } else if let Some(stack @ SideStack::Stack(_)) = placed.stack {
+            paths.root_first(&mut path, stack);
         }
-        let frames = lock_frames(&lock.lock);
-        let yields: Vec<_> = summary
-            .yielding
-            .range((lock.lock.index, SideStack::default())..)
-            .take_while(|((index, _), _)| *index == lock.lock.index)
-            .chain(
-                summary
-                    .yielding
-                    .range(..(lock.lock.index, SideStack::default()))
-                    .rev()
-                    .take_while(|((index, _), _)| *index == lock.lock.index),
-            )
-            .filter(|(_, sums)| sums.spins > 0 && picture.side != Side::Holder)
-            .collect();
-        let weights: Vec<u128> = yields.iter().map(|(_, sums)| u128::from(sums.spins)).collect();
-        let parts = crate::analyze::energy::apportion::apportion(amount, &weights);
-        let mut rest = amount;
-        for (((_, stack), _), part) in yields.into_iter().zip(parts) {
-            let mut path = root.clone();
-            if matches!(stack, SideStack::Stack(_)) {
-                paths.root_first(&mut path, *stack);
-            }
-            rest -= part;
-            if part > 0 {
-                *out.entry(path + ";" + &frames).or_default() += part;
-            }
-        }
-        if rest > 0 {
-            *out.entry(format!("{root};{frames}")).or_default() += rest;
-        }
+        *out.entry(path + ";" + frames).or_default() += placed.energy.0;
     }
-    let unknown = energy.waiting_unknown.energy.0;
-    if unknown > 0 {
-        out.insert(format!("{root};[lock not known]"), unknown);
+    let unknown = &energy.waiting_unknown;
+    if unknown.energy.0 > 0 {
+        let frame = noise(unknown).unwrap_or_default();
+        out.insert(format!("{root}{frame};[lock not known]"), unknown.energy.0);
     }
     Ok(out)
 }

@@ -4,9 +4,11 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::answer::label;
+use super::energy;
 use super::place;
 use super::rows::{Limits, Rows};
 use super::text::{count, percent, plural};
+use crate::analyze::energy::places;
 use crate::analyze::sites::rows;
 use crate::analyze::{LockSummary, Side, Site, SiteSums, Source, Summary, Sums};
 use crate::trace::records::{Class, LockRecord};
@@ -33,7 +35,11 @@ pub(super) fn by_site(summary: &Summary, side: Side, limits: Limits) -> String {
         .filter_map(|(title, there)| there.then_some(title))
         .collect();
     let figures = ["waits", "waited", "blocked", "run queue", "longest", "share"];
-    let mut table = Rows::new(&[&words[..], &figures].concat(), words.len(), limits);
+    // It is the waiters'.
+    let energy = (side == Side::Waiter).then(|| energy::title(summary)).flatten();
+    let by_class = energy.as_ref().map(|_| places::by_class(summary)).unwrap_or_default();
+    let header = [&words[..], &figures, energy.as_slice()].concat();
+    let mut table = Rows::new(&header, words.len(), limits);
     let place = |site| place::site(&summary.stacks, site);
     for row in rows(summary, side) {
         table.row(row.sums.wait(), || {
@@ -66,10 +72,19 @@ pub(super) fn by_site(summary: &Summary, side: Side, limits: Limits) -> String {
                 row.sums.max.to_string(),
                 percent(row.sums.wait(), summary.totals.wait()),
             ]);
+            if energy.is_some() {
+                let amount = row.waiter.and_then(|site| by_class.get(&(site, row.class)));
+                cells.push(amount.map_or_else(|| "-".to_owned(), energy::words));
+            }
             cells
         });
     }
-    table.finish("site")
+    let note = if energy.is_some() {
+        " each lock's energy is spread over its places by the yields there, or by the waits (estimated)\n"
+    } else {
+        ""
+    };
+    table.finish("site") + note
 }
 
 /// The leading locks that are not idle, each with its leading sites; empty if no stacks were

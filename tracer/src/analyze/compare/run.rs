@@ -112,8 +112,10 @@ impl Run {
     #[must_use]
     pub fn of(summary: &Summary, counters: &EnergySource) -> Self {
         let mut gaps = Vec::new();
-        if !summary.completeness.whole() {
-            gaps.push(Gap::Lost(Box::new(summary.completeness.clone())));
+        // What is not known of energy is told by counter.
+        let recorded = Completeness { energy_gap: None, ..summary.completeness.clone() };
+        if !recorded.whole() {
+            gaps.push(Gap::Lost(Box::new(recorded)));
         }
         if let Some(energy) = &summary.energy {
             gaps.extend(of_energy(energy));

@@ -30,9 +30,12 @@ pub(super) struct DomainFold {
     lock_shares: HashMap<For, Shares, RandomState>,
     /// Locks with a share at the end of the last interval.
     locks_sharing: Vec<For>,
-    /// Samples of the target, all and by lock.
+    /// Of all waiting: the error of a reading is the same one for all of its locks.
+    waiting_shares: Shares,
+    /// Samples of the target, all, by lock, and by thread all and waiting.
     samples: u64,
     lock_samples: HashMap<For, u64, RandomState>,
+    thread_samples: HashMap<ThreadIndex, (u64, u64), RandomState>,
 }
 
 /// What the windows of an interval came to under each set of weights.
@@ -84,6 +87,11 @@ impl DomainFold {
         for one in waiting.samples() {
             let n = u64::from(one.samples);
             let key = (one.thread, one.lock);
+            if one.doing != Doing::Timed
+                && let Some((all, waiting)) = told_apart(&mut self.thread_samples, one.thread)
+            {
+                *(if one.doing == Doing::Anything { all } else { waiting }) += n;
+            }
             match one.doing {
                 Doing::Anything => all += n,
                 Doing::Spinning | Doing::Futex => {
@@ -132,6 +140,8 @@ impl DomainFold {
         }
         let Some((&first, &last)) = target_shares.first().zip(target_shares.last()) else { return };
         let squares: f64 = target_shares.windows(2).map(|two| (two[1] - two[0]).powi(2)).sum();
+        let part = by_lock.values().sum::<f64>().min(1.0);
+        self.waiting_shares.several(part * first, part * part * squares, part * last);
         for (&lock, part) in &by_lock {
             if let Some(shares) = told_apart(&mut self.lock_shares, lock) {
                 let part = part.min(1.0);
@@ -186,20 +196,18 @@ impl DomainFold {
             (all.clone().min().unwrap_or_default(), all.max().unwrap_or_default())
         };
         let timed = out.source.spin_timed;
-        let sampled = |n: u64| {
+        // σ of a share that so many of all samples show.
+        let sampled = |n: u64, all: u64, energy: Microjoules| {
             if n == 0 && timed {
                 return 0.0; // all of it was timed
             }
-            // σ of a share of so many samples; with none of them as with one.
-            let (n, all) = (n.max(1) as f64, self.samples.max(1) as f64);
-            let share = (n / all).min(1.0);
-            traced.0 as f64 * (share * (1.0 - share) / all).sqrt()
+            energy.0 as f64 * sigma::of_share(n, all)
         };
         for (&lock, &energy) in &shown_states.locks {
             let shares = self.lock_shares.get(&lock).copied().unwrap_or_default();
             let n = self.lock_samples.get(&lock).copied().unwrap_or(0);
             let bounds = range(&|states: &States| states.lock(lock));
-            let sigmas = [shares.sigma(read), sampled(n)];
+            let sigmas = [shares.sigma(read), sampled(n, self.samples, traced)];
             let amount = match lock {
                 Some(lock) => out.locks.entry(lock).or_default(),
                 None => &mut out.waiting_unknown,
@@ -209,10 +217,9 @@ impl DomainFold {
         let waits: u64 = self.lock_samples.values().sum();
         let bounds = range(&|states: &States| states.locks.values().copied().sum());
         let all: Microjoules = shown_states.locks.values().copied().sum();
+        let sigmas = [self.waiting_shares.sigma(read), sampled(waits, self.samples, traced)];
+        out.waiting.add(all, &sigmas, bounds);
         let shares: BTreeMap<Who, Shares> = self.shares.into_iter().collect();
-        let target = shares.iter().filter(|(who, _)| is_target(**who));
-        let squares: f64 = target.map(|(_, shares)| shares.sigma(read).powi(2)).sum();
-        out.waiting.add(all, &[squares.sqrt(), sampled(waits)], bounds);
         for (who, shares) in &shares {
             let Who::Thread(thread) = *who else { continue };
             let bounds = range(&|states: &States| states.thread(thread));
@@ -221,7 +228,10 @@ impl DomainFold {
             let waiting =
                 |states: &States| states.waiting.get(&thread).copied().unwrap_or_default();
             let share = waiting(shown_states);
-            entry.waiting.add(share, &[sampled(waits)], range(&waiting));
+            let (all, found) = self.thread_samples.get(&thread).copied().unwrap_or_default();
+            let part = share.0 as f64 / (of(*who).0.max(1)) as f64;
+            let sigmas = [part * shares.sigma(read), sampled(found, all, of(*who))];
+            entry.waiting.add(share, &sigmas, range(&waiting));
             if !shown.sampled(thread) && !timed {
                 entry.undivided += of(*who);
             }
@@ -251,6 +261,19 @@ impl Amount {
         self.sigma = sigmas.iter().fold(self.sigma, |sum, sigma| sum + sigma * sigma);
         self.low += low;
         self.high += high;
+    }
+
+    /// Adds a part of another amount.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a part"
+    )]
+    pub(super) fn add_part(&mut self, energy: Microjoules, whole: &Self) {
+        let part = energy.0 as f64 / whole.energy.0.max(1) as f64;
+        let of = |uj: Microjoules| Microjoules((uj.0 as f64 * part) as u64);
+        self.add(energy, &[whole.sigma * part.sqrt()], (of(whole.low), of(whole.high)));
     }
 
     /// From the sum of the squares to its root.

@@ -12,6 +12,7 @@ pub mod fold;
 mod ledger;
 pub mod model;
 pub mod overlay;
+pub mod places;
 pub mod sigma;
 mod states;
 pub mod summary;

@@ -52,6 +52,19 @@ pub fn of_reading(step: f64, watts: f64, age_ns: f64) -> f64 {
     ((step * step + age * age) / 12.0).sqrt()
 }
 
+/// σ of the share that `n` of `all` samples show. One that all or none of them show is not certain
+/// for that: it is taken to be one sample off.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "σ")]
+pub fn of_share(n: u64, all: u64) -> f64 {
+    let all = all.max(1);
+    if all == 1 {
+        return 0.5; // a share in [0, 1] of which nothing is known
+    }
+    let share = n.clamp(1, all - 1) as f64 / all as f64;
+    (share * (1.0 - share) / all as f64).sqrt()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +81,13 @@ mod tests {
             alternating.next(f64::from(n % 2));
         }
         assert!((alternating.sigma(1.0) - 1000f64.sqrt()).abs() < 0.1);
+    }
+
+    #[test]
+    fn few_samples_are_never_certain() {
+        assert!((of_share(50, 100) - 0.05).abs() < 1e-12);
+        assert!(of_share(0, 100) > 0.0 && of_share(100, 100) == of_share(0, 100));
+        assert!(of_share(0, 0) > 0.4 && of_share(1, 1) > 0.4 && of_share(1, 2) > 0.3);
     }
 
     /// The table of section 4.7: 100 W, 1 ms, 61 µJ, one window.

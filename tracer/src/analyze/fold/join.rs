@@ -120,12 +120,10 @@ impl Folded {
         });
         let waits = cells.keys().filter_map(|&(thread, lock)| Some((lock, thread_home(thread)?)));
         homes.count_sharers(waits);
+        let started = start(trace.meta.start, self.ended.first);
+        let ended = trace.end.as_ref().map_or(trace.last_seen, |end| end.at);
         let mut summary = Summary {
-            duration: trace
-                .end
-                .as_ref()
-                .map_or(trace.last_seen, |end| end.at)
-                .since(start(trace.meta.start, self.ended.first)),
+            duration: ended.since(started),
             sampling: Sampling::of(&trace.meta, trace.totals.sampled.as_ref()),
             ..Summary::default()
         };
@@ -137,7 +135,7 @@ impl Folded {
         }
         summary.spread_spin();
 
-        summary.threads = threads(&cells, &names, &trace.threads);
+        summary.threads = threads(&cells, &names, &trace.threads, (started, ended));
         summary.pairs = pairs(sides.pairs, &names, &trace.threads);
         let measured = summary.spin_measured();
         let waiting = sides.waiting.iter().map(|(&(_, lock, stack), sums)| (lock, stack, sums));
@@ -177,6 +175,7 @@ impl Folded {
         };
         let cpus = energy.as_ref().map_or(Ns(0), |energy| energy.time.cpus);
         summary.completeness.count_unseen(summary.sampling.as_ref(), cpus);
+        summary.completeness.count_gaps(energy.as_ref());
         summary.completeness.count_stacks(&stacks, &sides.waiting);
         Summary {
             meta: trace.meta,

@@ -8,7 +8,7 @@ use crate::analyze::sides::Met;
 use crate::analyze::summary::{Pair, ThreadSummary};
 use crate::analyze::sums::Sums;
 use crate::trace::records::{Class, LockRecord, ThreadRecord};
-use crate::units::{LockIndex, ThreadIndex, Tid};
+use crate::units::{LockIndex, Monotonic, ThreadIndex, Tid};
 
 type Records = BTreeMap<ThreadIndex, ThreadRecord>;
 
@@ -16,7 +16,12 @@ pub(super) fn threads(
     cells: &BTreeMap<(ThreadIndex, LockIndex), Sums>,
     names: &BTreeMap<LockIndex, LockRecord>,
     records: &Records,
+    (start, end): (Monotonic, Monotonic),
 ) -> Vec<ThreadSummary> {
+    let life = |record: &ThreadRecord| {
+        let from = record.born.unwrap_or(start).max(start);
+        record.ended.unwrap_or(end).min(end).since(from)
+    };
     let mut threads: BTreeMap<ThreadIndex, ThreadSummary> = records
         .iter()
         .map(|(&index, record)| {
@@ -31,6 +36,7 @@ pub(super) fn threads(
                     .unwrap_or_else(|| record.name.clone()),
                 comm: record.name.clone(),
                 oncpu: record.oncpu,
+                life: life(record),
                 futex_switches: record.futex_switches,
                 yield_switches: record.yield_switches,
                 ..ThreadSummary::default()

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Carbon, counterfactual, present, share};
+use super::{Carbon, counterfactual, per_contended, present, share};
 use crate::analyze::energy::{Amount, Held};
 use crate::analyze::{LockSummary, Summary};
 
@@ -53,6 +53,7 @@ pub(in crate::render) fn json(summary: &Summary, carbon: Option<Carbon>) -> Valu
         "carbon_g_per_kwh": carbon.map(|carbon| carbon.0),
         "domains": domains.collect::<Vec<_>>(),
         "waiting": amount(&energy.waiting),
+        "places": "each lock's spread over its places by the yields there, or by the waits",
         "waiting_unknown_lock": amount(&energy.waiting_unknown),
         "held_left_out_ns": energy.held_left_out,
         "counterfactual": counterfactual::json(energy),
@@ -70,12 +71,17 @@ pub(in crate::render) fn json(summary: &Summary, carbon: Option<Carbon>) -> Valu
 }
 
 /// Keys of a lock.
-pub(in crate::render) fn lock_keys(summary: &Summary, lock: &LockSummary) -> Map<String, Value> {
+pub(in crate::render) fn lock_keys(
+    summary: &Summary,
+    lock: &LockSummary,
+    carbon: Option<Carbon>,
+) -> Map<String, Value> {
     let found = present(summary)
         .map(|energy| energy.locks.get(&lock.lock.index).copied().unwrap_or_default());
     let mut out = Map::new();
     out.insert("energy_uj".to_owned(), json!(found.map(|one| one.energy)));
     out.insert("energy".to_owned(), found.map_or(Value::Null, |one| amount(&one)));
+    out.insert("co2e_g".to_owned(), json!(found.and_then(|one| grams(carbon, &one))));
     let of_lock = |energy: &crate::analyze::energy::EnergySummary| {
         energy.held.get(&lock.lock.index).cloned().unwrap_or_default()
     };
@@ -83,9 +89,24 @@ pub(in crate::render) fn lock_keys(summary: &Summary, lock: &LockSummary) -> Map
     out.insert("held_energy".to_owned(), held.map_or(Value::Null, |one| overlay(&one)));
     let imagined = present(summary).and_then(|energy| counterfactual::of_lock(energy, lock));
     out.insert("counterfactual".to_owned(), imagined.unwrap_or(Value::Null));
-    let each = found.filter(|_| lock.sums.waits > 0).map(|one| one.energy.0 / lock.sums.waits);
-    out.insert("energy_per_contended_uj".to_owned(), json!(each));
+    let each = found.and_then(|one| per_contended(lock, &one));
+    out.insert("energy_per_contended_uj".to_owned(), json!(each.map(|(each, _)| each)));
+    out.insert("energy_per_contended_is_bound".to_owned(), json!(each.map(|(_, at_most)| at_most)));
     out
+}
+
+/// Grams of what was attributed, if they are asked for and it is more than noise.
+fn grams(carbon: Option<Carbon>, amount: &Amount) -> Option<f64> {
+    carbon.filter(|_| !amount.is_noise()).map(|carbon| carbon.grams(amount.energy))
+}
+
+/// Those of a thread.
+pub(in crate::render) fn grams_of_thread(
+    summary: &Summary,
+    thread: crate::units::ThreadIndex,
+    carbon: Option<Carbon>,
+) -> Option<f64> {
+    grams(carbon, &present(summary)?.threads.get(&thread)?.all)
 }
 
 /// Keys of a thread.
@@ -118,7 +139,8 @@ fn overlay(held: &Held) -> Value {
     })
 }
 
-fn amount(amount: &Amount) -> Value {
+/// An amount, and how sure it is.
+pub(in crate::render) fn amount(amount: &Amount) -> Value {
     json!({
         "energy_uj": amount.energy,
         "sigma_uj": rounded(amount.sigma),

@@ -4,12 +4,12 @@ mod counterfactual;
 mod json;
 mod text;
 
-pub(super) use json::{json, lock_keys, thread_keys};
+pub(super) use json::{amount, grams_of_thread, json, lock_keys, thread_keys};
 pub(super) use text::{rule, section};
 
 use crate::analyze::energy::{Amount, EnergySummary};
 use crate::analyze::{LockSummary, Summary, ThreadSummary};
-use crate::energy::{Microjoules, Quality};
+use crate::energy::{Known, Microjoules, Quality};
 use crate::trace::energy::ONE;
 
 /// Grams of CO2e for a kilowatt-hour.
@@ -17,6 +17,11 @@ use crate::trace::energy::ONE;
 pub struct Carbon(pub f64);
 
 impl Carbon {
+    /// Grams of what was attributed; `-` where that is no more than noise.
+    fn of(self, amount: &Amount) -> String {
+        if amount.is_noise() { "-".to_owned() } else { self.words(amount.energy) }
+    }
+
     /// Grams for this energy.
     #[must_use]
     pub fn grams(self, energy: Microjoules) -> f64 {
@@ -74,10 +79,29 @@ pub(super) fn of_lock(summary: &Summary, lock: &LockSummary) -> String {
     amount.map_or_else(|| "-".to_owned(), words)
 }
 
+/// What waiting for it on the CPU comes to for each time that a thread found it taken. Who got it by
+/// spinning alone is not counted by anything that is cheap, so that of a lock that is spun on it is known
+/// only that it is no more than this.
+pub(super) fn per_contended(lock: &LockSummary, amount: &Amount) -> Option<(Microjoules, bool)> {
+    let waits = lock.sums.waits;
+    let told = waits > 0 && amount.energy.0 > 0 && !amount.is_noise();
+    told.then(|| (Microjoules(amount.energy.0 / waits), lock.sums.spins > 0))
+}
+
 /// What a thread was given.
 pub(super) fn of_thread(summary: &Summary, thread: &ThreadSummary) -> String {
     let given = present(summary).and_then(|energy| energy.threads.get(&thread.index));
     given.map_or_else(|| "-".to_owned(), |given| words(&given.all))
+}
+
+/// What became of a counter.
+pub(super) fn became(known: Known) -> &'static str {
+    match known {
+        Known::Reset => "began anew",
+        Known::Frozen => "stood still",
+        Known::Gone => "was gone",
+        Known::Measured | Known::Modelled => "counted",
+    }
 }
 
 /// A weight in millionths.
@@ -92,6 +116,9 @@ pub(super) fn words(amount: &Amount) -> String {
     }
     if amount.is_noise() {
         return format!("< {}", amount.two_sigma());
+    }
+    if amount.sigma == 0.0 {
+        return amount.energy.to_string(); // assumed, and timed: there is nothing to be off
     }
     format!("{} ±{}", amount.energy, part(2.0 * amount.sigma, amount.energy))
 }

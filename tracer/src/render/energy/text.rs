@@ -6,10 +6,10 @@ use super::super::answer::label;
 use super::super::escape;
 use super::super::rows::{Limits, Rows};
 use super::super::text::{count, plural};
-use super::{Carbon, counterfactual, present, share, titled, words};
+use super::{Carbon, became, counterfactual, per_contended, present, share, titled, words};
 use crate::analyze::energy::{Amount, DomainEnergy, EnergySummary};
 use crate::analyze::{LockSummary, Summary};
-use crate::energy::{Known, Microjoules, Part, Quality};
+use crate::energy::{Microjoules, Part, Quality};
 use crate::trace::energy::EnergySource;
 use crate::units::Ns;
 
@@ -62,18 +62,16 @@ fn policy(energy: &EnergySummary) -> String {
         " rule: {}. What a lock is given is waiting on the CPU, {how}; blocked time has no joules.",
         rule(source)
     );
+    if source.quality == Quality::Measured {
+        out += " whether the firmware filters the counter (as it may against side channels) is not known\n";
+    }
     if energy.pooled {
         out += " which CPU is of which package is not known: each package's energy is divided over \
                  what ran anywhere\n";
     }
     for domain in &energy.domains {
         if let Some((known, since)) = domain.first_unknown {
-            let what = match known {
-                Known::Reset => "began anew",
-                Known::Frozen => "stood still",
-                Known::Gone => "was gone",
-                Known::Measured | Known::Modelled => continue,
-            };
+            let what = became(known);
             let _ = writeln!(
                 out,
                 " INCOMPLETE: the counter of {} {what} {since} after the first reading; {} of its \
@@ -164,17 +162,17 @@ fn locks(
     carbon: Option<Carbon>,
 ) -> String {
     let given = titled(energy);
-    let mut header = vec!["waiting on the CPU for", given, "range of the model", "contended"];
+    let mut header = vec!["waiting on the CPU for", given, "range of the model", "blocked waits"];
     header.push("per contended acquisition");
     if carbon.is_some() {
         header.push("CO2e");
     }
     let mut table = Rows::new(&header, 1, limits);
-    let mut row = |what: String, amount: &Amount, contended: Option<u64>| {
+    let mut row = |what: String, amount: &Amount, lock: Option<&LockSummary>| {
         table.row(Ns(0), || {
-            let each = contended
-                .filter(|&n| n > 0 && !amount.is_noise())
-                .map(|n| Microjoules(amount.energy.0 / n).to_string());
+            let each = lock
+                .and_then(|lock| per_contended(lock, amount))
+                .map(|(each, at_most)| format!("{}{each}", if at_most { "at most " } else { "" }));
             let range = if amount.low == amount.high {
                 "-".to_owned()
             } else {
@@ -182,9 +180,9 @@ fn locks(
             };
             let dash = || "-".to_owned();
             let mut cells = vec![what, words(amount), range];
-            cells.push(contended.map_or_else(dash, count));
+            cells.push(lock.map_or_else(dash, |lock| count(lock.sums.waits)));
             cells.push(each.unwrap_or_else(dash));
-            cells.extend(carbon.map(|carbon| carbon.words(amount.energy)));
+            cells.extend(carbon.map(|carbon| carbon.of(amount)));
             cells
         });
     };
@@ -196,7 +194,7 @@ fn locks(
     locks.sort_by_key(|lock| std::cmp::Reverse(energy.locks[&lock.lock.index].energy));
     for lock in locks {
         let amount = &energy.locks[&lock.lock.index];
-        row(label(summary, &lock.lock), amount, Some(lock.sums.waits));
+        row(label(summary, &lock.lock), amount, Some(lock));
     }
     if energy.waiting_unknown.energy.0 > 0 {
         row("[lock not known]".to_owned(), &energy.waiting_unknown, None);
@@ -210,7 +208,13 @@ fn locks(
     } else {
         "reading and sampling"
     };
-    format!("{out} all waiting on the CPU: {all}; ± is 2σ of {sampling}, not of the rule\n")
+    let bound = if summary.locks.iter().any(|lock| lock.sums.spins > 0) {
+        "; who got a lock by spinning alone is not counted, so that where threads spin an acquisition has \
+         at most its share of the blocked ones"
+    } else {
+        ""
+    };
+    format!("{out} all waiting on the CPU: {all}; ± is 2σ of {sampling}, not of the rule{bound}\n")
 }
 
 /// Of the threads' energy, what they were given while they held a lock.

@@ -1,16 +1,29 @@
 //! One lock, and places.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::sums::{fields, sums};
 use crate::analyze::{LockSummary, Quantile, Site, SiteSums, StackTable, Summary, Sums};
+use crate::energy::Microjoules;
+use crate::render::energy::Carbon;
 use crate::render::people::People;
 use crate::render::{energy, graph_json};
 use crate::trace::records::UseSums;
-use crate::units::Ns;
+use crate::units::{LockIndex, Ns};
+
+/// Energy by lock and place, if there is any.
+pub(super) type Placed = Option<BTreeMap<(LockIndex, Site), Microjoules>>;
 
 /// One lock, with where it was waited for and held.
-pub(super) fn lock(summary: &Summary, people: &People<'_>, lock: &LockSummary) -> Value {
+pub(super) fn lock(
+    summary: &Summary,
+    people: &People<'_>,
+    placed: &Placed,
+    carbon: Option<Carbon>,
+    lock: &LockSummary,
+) -> Value {
     let threshold = summary.meta.options.min_wait;
     let mut object = sums(summary, &lock.sums);
     let usage = lock.usage();
@@ -38,14 +51,19 @@ pub(super) fn lock(summary: &Summary, people: &People<'_>, lock: &LockSummary) -
         "max_held_ns": usage.map(|one| one.max_held),
         "calls": calls(&lock.uses),
         "waiters": lock.waiters.iter().map(|one| {
-            Value::Object(site(&summary.stacks, one.site, &one.sums))
+            let mut object = site(&summary.stacks, one.site, &one.sums);
+            let energy = placed.as_ref().map(|placed| {
+                placed.get(&(lock.lock.index, one.site)).copied().unwrap_or_default()
+            });
+            object.insert("energy_uj".to_owned(), json!(energy));
+            Value::Object(object)
         }).collect::<Vec<_>>(),
         "holders": lock.holders.iter().map(|one| {
             holder(&summary.stacks, one)
         }).collect::<Vec<_>>(),
         "holds": lock.holds.as_ref().map(|holds| graph_json::holds(summary, people, holds)),
     })));
-    object.extend(energy::lock_keys(summary, lock));
+    object.extend(energy::lock_keys(summary, lock, carbon));
     Value::Object(object)
 }
 

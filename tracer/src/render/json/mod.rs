@@ -21,6 +21,7 @@ use super::energy::{self, Carbon};
 use super::escape::harmful;
 use super::people::People;
 use super::{graph_json, pauses};
+use crate::analyze::energy::places;
 use crate::analyze::sites::rows;
 use crate::analyze::{Quantiles, Side, Site, Summary};
 
@@ -37,6 +38,8 @@ pub fn report_with(summary: &Summary, top: Option<usize>, carbon: Option<Carbon>
     let top = top.unwrap_or(usize::MAX);
     let meta = &summary.meta;
     let people = People::new(summary);
+    let placed = energy::present(summary).map(|_| places::by_site(summary));
+    let by_class = energy::present(summary).map(|_| places::by_class(summary));
     json!({
         "schema": 1,
         "target": target(&meta.target),
@@ -65,7 +68,7 @@ pub fn report_with(summary: &Summary, top: Option<usize>, carbon: Option<Carbon>
         },
         "completeness": completeness(summary),
         "totals": totals(summary),
-        "locks": summary.locks.iter().take(top).map(|one| lock(summary, &people, one))
+        "locks": summary.locks.iter().take(top).map(|one| lock(summary, &people, &placed, carbon, one))
             .collect::<Vec<_>>(),
         "threads": summary.threads.iter().take(top).map(|thread| json!({
             "tid": thread.tid,
@@ -82,10 +85,13 @@ pub fn report_with(summary: &Summary, top: Option<usize>, carbon: Option<Carbon>
             "runq_ns": thread.sums.runq,
             "max_ns": thread.sums.max,
             "oncpu_ns": thread.oncpu,
+            "life_ns": thread.life,
+            "off_ns": thread.off(),
             "futex_switches": thread.futex_switches,
             "yield_switches": thread.yield_switches,
             "energy_uj": energy::thread_keys(summary, thread.index).0,
             "energy": energy::thread_keys(summary, thread.index).1,
+            "co2e_g": energy::grams_of_thread(summary, thread.index, carbon),
         })).collect::<Vec<_>>(),
         "processes": summary.processes.iter().take(top).map(|one| process(summary, one))
             .collect::<Vec<_>>(),
@@ -107,6 +113,12 @@ pub fn report_with(summary: &Summary, top: Option<usize>, carbon: Option<Carbon>
             object.insert("class".to_owned(), Value::from(row.class.name()));
             object.insert("lock_index".to_owned(), Value::from(row.lock.0));
             object.insert("locks".to_owned(), Value::from(row.others + 1));
+            let energy = by_class.as_ref().map(|by_class| {
+                by_class.get(&(place, row.class)).copied().unwrap_or_default()
+            });
+            object.insert("energy_uj".to_owned(), json!(energy.map(|energy| energy.energy)));
+            let more = energy.map_or(Value::Null, |energy| energy::amount(&energy));
+            object.insert("energy".to_owned(), more);
             Value::Object(object)
         }).collect::<Vec<_>>(),
         "uses_elsewhere": summary.uses_elsewhere,
