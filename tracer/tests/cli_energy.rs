@@ -200,6 +200,14 @@ fn every_number_says_what_it_is() {
             assert!(!text.contains(never), "{never:?} in {text}");
         }
     }
+    // The other weight of waiting.
+    let weighted = EnergySource { spin_weighted: true, ..Made::default().source };
+    let (_folder, path) = trace(&Made { source: weighted, ..Made::default() });
+    let said = text(&["report", &path]);
+    let words =
+        "waiting on the CPU counts 0.80, as calibrated (γ), and 1 in the range of the model";
+    assert!(said.contains(words), "{said}");
+    assert_eq!(report(&path, &[])["energy"]["spin_weight_shown"], 0.8);
     let estimated = EnergySource { quality: Quality::Estimated, ..Made::default().source };
     let (_folder, path) = trace(&Made { source: estimated, ..Made::default() });
     assert!(text(&["report", &path]).contains(" energy: ESTIMATED: nothing was measured\n"));

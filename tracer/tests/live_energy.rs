@@ -191,6 +191,55 @@ fn with_timed_yields_a_spinning_program_is_given_what_it_spun() {
     assert!(energy >= 0.98 * time, "{energy} of the energy, {time} of the time");
 }
 
+/// Spinning that uses twice the power of computing, and a calibration that says so: what a lock is given
+/// is right with that weight, and with 1 it is not.
+#[test]
+fn spinning_at_another_power_is_right_with_the_calibrated_weight() {
+    let _alone = live::alone();
+    let folder = tempfile::tempdir_in("/dev/shm").expect("a folder");
+    let (share, trace) = (folder.path().join("share"), folder.path().join("t.lockwatt"));
+    let load = phases("3.14t", &share, &["--mode", "lock"]);
+    let model = Model { spin_watts: 10.0, share: Some(share), ..Model::default() };
+    let (idle, of_spin) = (model.idle_watts, model.busy_watts + model.spin_watts);
+    let simulator = Simulator::start(model);
+    let calibrated = folder.path().join("calibration.json");
+    calibration(&calibrated, simulator.root(), idle);
+    let options = with_calibration(simulator.root(), &calibrated);
+    let options = [&options[..], &["--spin-weight", "calibrated", "--hooks", "syscall"]].concat();
+    // A calibration without a weight is none.
+    let pid = load.pid().to_string();
+    let none = ["record", "-p", &pid, "-d", "1s", "-o", path(&trace)];
+    let none = lockwatt(&[&none[..], &options[..]].concat());
+    assert_eq!(none.status.code(), Some(1), "{}", said(&none));
+    assert!(
+        said(&none).contains("--spin-weight calibrated: the calibration has none"),
+        "{}",
+        said(&none)
+    );
+    let text = std::fs::read_to_string(&calibrated).expect("a file");
+    let mut weighted: Value = serde_json::from_str(&text).expect("JSON");
+    weighted["spin_weight"] = 2_000_000.into();
+    std::fs::write(&calibrated, weighted.to_string()).expect("a file");
+    record(load.pid(), "8s", &trace, &options);
+    let windows = windows(&trace);
+    let report = live::report(&trace);
+    assert_eq!(report["energy"]["spin_weight_shown"], 2.0);
+    conserved(&report);
+    let (first, last) = (windows[0].start.0, windows.last().expect("windows").end.0);
+    let (before, after) = (simulator.at(first), simulator.at(last));
+    let spun = (after.waiting - before.waiting) as f64 * of_spin / 1e3;
+    let lock = lock_at(&report, load.object("lock"));
+    // Under the weight 1 it is the low end of the range.
+    let (found, low) = (number(&lock["energy_uj"]), number(&lock["energy"]["low_uj"]));
+    println!("γ = 2: {found}, γ = 1: {low}, true: {spun:.0} µJ");
+    assert!(found > low, "{lock:#}");
+    if disturbed(&report) {
+        return;
+    }
+    near("spinning, weighted", found as f64, spun, PARKS_NOW_AND_THEN);
+    assert!((low as f64) < 0.85 * spun, "{low} with γ = 1, {spun} true");
+}
+
 #[test]
 fn two_programs_side_by_side_share_what_they_used() {
     let _alone = live::alone();

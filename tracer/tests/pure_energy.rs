@@ -128,8 +128,9 @@ fn summary(source: &EnergySource, intervals: &[EnergyInterval]) -> EnergySummary
 
 fn policies() -> impl Strategy<Value = EnergySource> {
     let weight = || prop::option::of(100_000u32..2_000_000);
-    (prop::option::of(0.0f64..300.0), weight(), weight(), any::<bool>(), any::<bool>()).prop_map(
-        |(idle, smt, spin, spin_timed, futex_timed)| EnergySource {
+    (prop::option::of(0.0f64..300.0), weight(), weight(), any::<[bool; 3]>()).prop_map(
+        |(idle, smt, spin, [spin_weighted, spin_timed, futex_timed])| EnergySource {
+            spin_weighted,
             spin_timed,
             futex_timed,
             ..source(idle, smt, spin)
@@ -406,4 +407,47 @@ fn timed_yields_take_the_place_of_samples() {
     assert!(summary.locks.get(&LockIndex(2)).is_none_or(|lock| lock.energy == Microjoules(0)));
     assert_eq!(summary.waiting.energy, Microjoules(400_000));
     assert!(summary.locks[&LockIndex(1)].sigma < 15_000.0);
+}
+
+/// With `--spin-weight calibrated` the calibrated weight is what is shown, and 1 the other end of the
+/// range. Either way everything sums to what was measured.
+#[test]
+fn the_weight_of_waiting_that_was_asked_for_is_shown() {
+    let samples = |n, doing, lock| EnergySamples {
+        thread: ThreadIndex(0),
+        doing,
+        lock,
+        samples: n,
+        ..EnergySamples::default()
+    };
+    let interval = EnergyInterval {
+        windows: vec![one(&[(0, 0, WINDOW), (1, 1, WINDOW)], |_| 0, 7_000_000)],
+        samples: vec![
+            samples(40, Doing::Anything, None),
+            samples(20, Doing::Spinning, Some(LockIndex(1))),
+        ],
+    };
+    let of = |spin_weighted| {
+        let source = EnergySource { spin_weighted, ..source(None, None, Some(500_000)) };
+        summary(&source, std::slice::from_ref(&interval))
+    };
+    let (plain, weighted) = (of(false), of(true));
+    let lock = |summary: &EnergySummary| summary.locks[&LockIndex(1)];
+    // Half of one of two threads: a quarter; with γ = 1/2 a quarter of 3/4 and 1 together, a seventh.
+    assert_eq!(lock(&plain).energy, Microjoules(1_750_000));
+    assert_eq!(lock(&weighted).energy, Microjoules(1_000_000));
+    for summary in [&plain, &weighted] {
+        assert_eq!(
+            (lock(summary).low, lock(summary).high),
+            (Microjoules(1_000_000), Microjoules(1_750_000))
+        );
+        let threads: u64 = summary.threads.values().map(|one| one.all.energy.0).sum();
+        assert_eq!(threads, 7_000_000);
+        assert_eq!(summary.waiting_samples, 20);
+    }
+    assert_eq!(weighted.threads[&ThreadIndex(0)].all.energy, Microjoules(3_000_000));
+    // The same samples, a smaller number: about as sure of it as of the other.
+    let relative = |one: tracer::analyze::energy::Amount| one.sigma / one.energy.0 as f64;
+    let ratio = relative(lock(&weighted)) / relative(lock(&plain));
+    assert!((0.7..1.5).contains(&ratio), "{ratio}");
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
 use super::duration::parse_with_unit;
@@ -57,12 +57,26 @@ pub(super) struct EnergyArgs {
     /// `lockwatt calibrate` found it
     #[arg(long, value_enum, default_value_t = Idle::None)]
     idle: Idle,
+
+    /// What time spent waiting on the CPU counts where energy is divided: as much as other time, or
+    /// what `lockwatt calibrate` found (the range of the model has the other one)
+    #[arg(long, value_enum, default_value_t = SpinWeight::None)]
+    spin_weight: SpinWeight,
 }
 
 /// The baseline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Idle {
     /// Nothing.
+    None,
+    /// As calibrated.
+    Calibrated,
+}
+
+/// The weight of waiting, γ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum SpinWeight {
+    /// 1.
     None,
     /// As calibrated.
     Calibrated,
@@ -109,6 +123,7 @@ impl EnergyArgs {
         }
         option("--calibration", self.source.calibration.clone().into());
         option("--idle", word(&self.idle).into());
+        option("--spin-weight", word(&self.spin_weight).into());
         if let Some(window) = self.energy_window {
             option("--energy-window", format!("{}ns", window.as_nanos()).into());
         }
@@ -118,10 +133,20 @@ impl EnergyArgs {
         out
     }
 
+    /// The option that wants a calibration.
+    fn calibrated(&self) -> Option<&'static str> {
+        if self.idle == Idle::Calibrated {
+            Some("--idle calibrated")
+        } else {
+            (self.spin_weight == SpinWeight::Calibrated).then_some("--spin-weight calibrated")
+        }
+    }
+
     /// Finds the source and says how it will be read.
     ///
     /// # Errors
-    /// A source that was asked for by name is absent or does not count; or the baseline is not known.
+    /// A source that was asked for by name is absent or does not count; or what was calibrated is not
+    /// known.
     pub(super) fn prepare(&self) -> Result<Ready> {
         let window = self.energy_window.unwrap_or(if self.fine { FINE } else { WINDOW });
         if window < SHORTEST {
@@ -138,10 +163,9 @@ impl EnergyArgs {
         let (wanted, source) = match chosen {
             Ok(chosen) => chosen,
             Err(reason) => {
-                anyhow::ensure!(
-                    self.idle == Idle::None,
-                    "--idle calibrated: no live energy counter: {reason}"
-                );
+                if let Some(option) = self.calibrated() {
+                    bail!("{option}: no live energy counter: {reason}");
+                }
                 record.none_because = Some(reason);
                 return Ok(Ready { wanted: Wanted::None, source: None, record });
             }
@@ -152,13 +176,86 @@ impl EnergyArgs {
         record.assumed_watts = source.assumed_watts();
         let pairs = record.cpus.iter().any(|cpu| cpu.sibling.is_some());
         record.smt_weight = pairs.then_some(SMT_WEIGHT);
-        if self.idle == Idle::Calibrated {
-            anyhow::ensure!(
+        if let Some(option) = self.calibrated() {
+            ensure!(
                 record.quality != Quality::Estimated,
-                "--idle calibrated: an assumed power per busy core has no idle power in it"
+                "{option}: an assumed power per busy core has no idle power in it, and is the same \
+                 whatever runs"
             );
-            Calibration::load(&self.source.calibration)?.apply(&mut record)?;
+            let found =
+                Calibration::load(&self.source.calibration).with_context(|| option.to_owned())?;
+            found.apply(&mut record)?;
         }
+        if self.idle == Idle::None {
+            record.idle.clear();
+        }
+        record.spin_weighted = self.spin_weight == SpinWeight::Calibrated;
+        ensure!(
+            !record.spin_weighted || record.spin_weight.is_some(),
+            "--spin-weight calibrated: the calibration has none: a busy thread was too close to idle; \
+             `lockwatt calibrate` again, for longer (-d 60s)"
+        );
         Ok(Ready { wanted, source: Some(source), record })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Alone {
+        #[command(flatten)]
+        energy: EnergyArgs,
+    }
+
+    fn args<S: Into<OsString> + Clone>(words: impl IntoIterator<Item = S>) -> EnergyArgs {
+        let words = words.into_iter().map(Into::into);
+        let all = std::iter::once(OsString::from("lockwatt")).chain(words);
+        Alone::try_parse_from(all).unwrap().energy
+    }
+
+    /// What `compare` was told is what each of its runs is told, but for the source, which is chosen.
+    #[test]
+    fn options_are_passed_on() {
+        for words in [
+            &["--powercap-root", "/t", "--idle", "calibrated", "--calibration", "/c"][..],
+            &["--spin-weight", "calibrated", "--energy-window", "20ms"],
+            &["--fine", "--energy", "model:3.5"],
+        ] {
+            let given = args(words);
+            let mut again = args(given.again(&Wanted::Perf));
+            assert_eq!(again.source.energy, Wanted::Perf);
+            again.source.energy = given.source.energy.clone();
+            assert_eq!(format!("{again:?}"), format!("{given:?}"));
+        }
+        let replay = Wanted::Replay("/a b".into());
+        assert_eq!(args(args([""; 0]).again(&replay)).source.energy, replay);
+    }
+
+    #[test]
+    fn what_is_to_be_calibrated_must_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let readings = dir.path().join("readings");
+        std::fs::write(&readings, "0 package-0 0\n1000 package-0 1\n").unwrap();
+        let source = format!("replay:{}", readings.display());
+        let missing = dir.path().join("no").display().to_string();
+        let common = ["--energy", &source, "--calibration", &missing];
+        for option in [["--idle", "calibrated"], ["--spin-weight", "calibrated"]] {
+            let error = args([&common[..], &option[..]].concat()).prepare().err().unwrap();
+            let words = format!("{error:#}");
+            assert!(words.starts_with(&option.join(" ")), "{words}");
+            assert!(words.contains("run `lockwatt calibrate` first"), "{words}");
+        }
+        let ready = args(common).prepare().unwrap();
+        assert!(!ready.record.spin_weighted && ready.record.idle.is_empty());
+        let none =
+            args(["--energy", "none", "--spin-weight", "calibrated"]).prepare().err().unwrap();
+        assert!(none.to_string().contains("no live energy counter"), "{none}");
+        let model =
+            args(["--energy", "model:3", "--spin-weight", "calibrated"]).prepare().err().unwrap();
+        assert!(model.to_string().contains("an assumed power"), "{model}");
     }
 }

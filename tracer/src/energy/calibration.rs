@@ -96,9 +96,8 @@ impl Calibration {
     /// # Errors
     /// If there is none, or it is of another machine.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| {
-            format!("--idle calibrated: {}: run `lockwatt calibrate` first", path.display())
-        })?;
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("{}: run `lockwatt calibrate` first", path.display()))?;
         let found: Self = serde_json::from_str(&text)
             .with_context(|| format!("{} is no calibration", path.display()))?;
         if found.machine != machine() {

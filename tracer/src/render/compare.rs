@@ -12,7 +12,7 @@ use crate::analyze::Completeness;
 use crate::analyze::compare::{Comparison, Difference, Energy, Gap, Incomplete, Waiting};
 use crate::analyze::completeness::UNSEEN_SWITCHES;
 use crate::energy::{Microjoules, Watts};
-use crate::trace::energy::EnergySource;
+use crate::trace::energy::{EnergySource, ONE};
 use crate::units::Ns;
 
 /// What was compared.
@@ -285,6 +285,7 @@ pub fn json(comparison: &Comparison, about: &About) -> Value {
         "energy_quality": source.quality.name(),
         "energy_kind": source.quality.attributed(),
         "idle_policy": source.idle_policy(),
+        "spin_weight_shown": f64::from(source.spin_weights().0) / f64::from(ONE),
         "no_energy_because": source.none_because,
         "validated_on_hardware": false,
     })

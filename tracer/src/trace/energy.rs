@@ -31,9 +31,12 @@ pub struct EnergySource {
     /// What a task's time counts while the other thread of its core is busy too, in millionths; none:
     /// no two CPUs share a core.
     pub smt_weight: Option<u32>,
-    /// What time spent waiting on the CPU counts beside other time, in millionths, as calibrated. It
-    /// bounds the model's range.
+    /// What time spent waiting on the CPU counts beside other time (γ), in millionths, as calibrated.
+    /// It bounds the model's range, or is what is shown: [`Self::spin_weighted`].
     pub spin_weight: Option<u32>,
+    /// Waiting counts as calibrated in what is shown (`--spin-weight calibrated`), and 1 in the range of
+    /// the model. False: the other way round.
+    pub spin_weighted: bool,
     /// Every yield was timed (`--hooks syscall`): [`Doing::Timed`] says how long threads spun, and
     /// samples of spinning say it again.
     pub spin_timed: bool,
@@ -44,6 +47,13 @@ pub struct EnergySource {
 }
 
 impl EnergySource {
+    /// What waiting on the CPU counts, in millionths: in what is shown, and in the model's range.
+    #[must_use]
+    pub fn spin_weights(&self) -> (u32, u32) {
+        let calibrated = self.spin_weight.unwrap_or(ONE);
+        if self.spin_weighted { (calibrated, ONE) } else { (ONE, calibrated) }
+    }
+
     /// What is taken off first: `calibrated` idle power, or `none`.
     #[must_use]
     pub fn idle_policy(&self) -> &'static str {

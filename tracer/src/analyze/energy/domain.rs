@@ -138,6 +138,9 @@ impl DomainFold {
                     f64::from(one.samples) / time.max(1) as f64;
             }
         }
+        // Under the shown weights.
+        let counted = counted(spin[0], by_lock.values().sum());
+        by_lock.values_mut().for_each(|part| *part *= counted);
         let Some((&first, &last)) = target_shares.first().zip(target_shares.last()) else { return };
         let squares: f64 = target_shares.windows(2).map(|two| (two[1] - two[0]).powi(2)).sum();
         let part = by_lock.values().sum::<f64>().min(1.0);
@@ -196,12 +199,15 @@ impl DomainFold {
             (all.clone().min().unwrap_or_default(), all.max().unwrap_or_default())
         };
         let timed = out.source.spin_timed;
+        let waits: u64 = self.lock_samples.values().sum();
+        let gamma = f64::from(out.source.spin_weights().0) / f64::from(ONE);
+        let counted = counted(gamma, waits as f64 / self.samples.max(1) as f64);
         // σ of a share that so many of all samples show.
         let sampled = |n: u64, all: u64, energy: Microjoules| {
             if n == 0 && timed {
                 return 0.0; // all of it was timed
             }
-            energy.0 as f64 * sigma::of_share(n, all)
+            energy.0 as f64 * counted * sigma::of_share(n, all)
         };
         for (&lock, &energy) in &shown_states.locks {
             let shares = self.lock_shares.get(&lock).copied().unwrap_or_default();
@@ -214,7 +220,6 @@ impl DomainFold {
             };
             amount.add(energy, &sigmas, bounds);
         }
-        let waits: u64 = self.lock_samples.values().sum();
         let bounds = range(&|states: &States| states.locks.values().copied().sum());
         let all: Microjoules = shown_states.locks.values().copied().sum();
         let sigmas = [self.waiting_shares.sigma(read), sampled(waits, self.samples, traced)];
@@ -237,6 +242,11 @@ impl DomainFold {
             }
         }
     }
+}
+
+/// What a part of the time counts if all `waiting` parts of it count `gamma`, and the others 1.
+fn counted(gamma: f64, waiting: f64) -> f64 {
+    gamma / (1.0 + (gamma - 1.0) * waiting.min(1.0))
 }
 
 /// The place of a key, unless it is a new one beyond the limit.

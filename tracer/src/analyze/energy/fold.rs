@@ -40,8 +40,9 @@ impl EnergyFold {
         }
         // What is shown comes first; the others give the model's range.
         let smt = source.smt_weight.unwrap_or(ONE);
-        self.weights = vec![Weights { smt, spin: ONE }];
-        for spin in [ONE, source.spin_weight.unwrap_or(ONE)] {
+        let (shown, other) = source.spin_weights();
+        self.weights = vec![Weights { smt, spin: shown }];
+        for spin in [shown, other] {
             for smt in [smt, ONE] {
                 let one = Weights { smt, spin };
                 if !self.weights.contains(&one) {

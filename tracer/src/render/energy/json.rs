@@ -46,6 +46,7 @@ pub(in crate::render) fn json(summary: &Summary, carbon: Option<Carbon>) -> Valu
         "idle_policy": source.idle_policy(),
         "smt_weight": source.smt_weight.map(share),
         "spin_weight": source.spin_weight.map(share),
+        "spin_weight_shown": share(source.spin_weights().0),
         "spin_split": if source.spin_timed { "timed" } else { "sampled" },
         "futex_split": if source.futex_timed { "timed" } else { "sampled" },
         "assumed_watts_per_core": source.assumed_watts,

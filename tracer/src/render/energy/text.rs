@@ -96,11 +96,18 @@ pub(in crate::render) fn rule(source: &EnergySource) -> String {
         |weight| format!("time beside a busy sibling counts {:.2}", share(weight)),
     );
     let gamma = source.spin_weight.map_or_else(String::new, |weight| {
-        format!(
-            "; waiting on the CPU counts as other time does (γ = 1), and {:.2}, as calibrated, in \
-             the range of the model",
-            share(weight)
-        )
+        let weight = share(weight);
+        if source.spin_weighted {
+            format!(
+                "; waiting on the CPU counts {weight:.2}, as calibrated (γ), and 1 in the range of the \
+                 model"
+            )
+        } else {
+            format!(
+                "; waiting on the CPU counts as other time does (γ = 1), and {weight:.2}, as \
+                 calibrated, in the range of the model"
+            )
+        }
     });
     format!("divided by on-CPU time of all tasks; {idle}; {smt}{gamma}")
 }
