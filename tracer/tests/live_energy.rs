@@ -374,7 +374,7 @@ fn calibrate_finds_the_idle_power_or_says_that_the_machine_is_busy() {
     let file = folder.path().join("below/calibration.json");
     // Once in 10 ms: the simulator itself must leave the machine idle.
     let period = std::time::Duration::from_millis(10);
-    let simulator = Simulator::start(Model { period, ..Model::default() });
+    let simulator = Simulator::start(Model { period, second: true, ..Model::default() });
     let root = path(simulator.root()).to_owned();
     let arguments = ["calibrate", "--energy", "powercap", "--powercap-root", &root];
     let arguments = [&arguments[..], &["-d", "3s", "--calibration", path(&file)]].concat();
@@ -406,6 +406,12 @@ fn calibrate_finds_the_idle_power_or_says_that_the_machine_is_busy() {
     // The simulator has a yield at the price of anything else.
     let weight = found["spin_weight"].as_f64().expect("a busy thread is no idle one") / 1e6;
     assert!((0.7..=1.4).contains(&weight), "{weight}");
+    // Each package has its own, but for the second one, which has no CPU that a thread could run on.
+    let spin = found["spin"].as_array().expect("packages");
+    assert_eq!((spin.len(), spin[1]["domain"].as_str()), (2, Some("package-1")), "{found:#}");
+    assert!(spin[0]["cpu"].is_u64() && spin[0]["weight"] == found["spin_weight"], "{found:#}");
+    assert_eq!((&spin[1]["cpu"], &spin[1]["weight"]), (&Value::Null, &Value::Null), "{found:#}");
+    assert!(words.contains("package-1: no CPU of it can be used"), "{words}");
     // And a recording takes it.
     let trace = folder.path().join("t.lockwatt");
     let load = Workload::start("3.11", "gil_spin", &[]);

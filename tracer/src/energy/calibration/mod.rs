@@ -1,23 +1,24 @@
 //! `lockwatt calibrate`: what the machine uses when nothing runs, and how much of that of a computing
 //! thread a spinning one uses.
 
+mod meter;
+mod spin;
+
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::counter::{Known, Tracker};
+use self::meter::{Meter, WINDOW};
+pub use self::spin::SpinPower;
 use super::source::{Quality, Source};
+use super::topology::Cpu;
 use super::units::Watts;
-use crate::kernel::monotonic_now;
-use crate::trace::energy::{EnergySource, IdlePower, ONE};
-use crate::units::Ns;
+use crate::trace::energy::{EnergySource, IdlePower};
 
 /// Where it is kept unless it is said otherwise.
 pub const DEFAULT: &str = "/var/lib/lockwatt/calibration.json";
-const WINDOW: Duration = Duration::from_millis(100);
 /// A window in which the CPUs did this little is an idle one.
 const IDLE_SHARE: f64 = 0.95;
 /// At least so many of the windows must be.
@@ -38,18 +39,21 @@ pub struct Calibration {
     /// By domain.
     pub idle: Vec<(String, IdlePower)>,
     /// Power of a thread in `sched_yield` over that of one that computes, both above idle, in
-    /// millionths; none: too close to tell.
+    /// millionths: of all packages together. None: too close to tell.
     pub spin_weight: Option<u32>,
+    /// The same by domain.
+    pub spin: Vec<SpinPower>,
     /// How many of how many windows were idle.
     pub idle_windows: (u64, u64),
 }
 
 impl Calibration {
-    /// Measures: for a while nothing, then one thread that computes, then one that yields.
+    /// Measures: for a while nothing, then on a CPU of each package one thread that computes, and one
+    /// that yields.
     ///
     /// # Errors
     /// If the machine does not keep still, or a counter stops.
-    pub fn take(source: &mut dyn Source, time: Duration) -> Result<Self> {
+    pub fn take(source: &mut dyn Source, cpus: &[Cpu], time: Duration) -> Result<Self> {
         let names: Vec<String> = source.domains().iter().map(|one| one.name.clone()).collect();
         let (windows, all) = idle_windows(source, time)?;
         let found = windows.len() as u64;
@@ -62,18 +66,16 @@ impl Calibration {
         );
         let by_domain = |n: usize| -> Vec<f64> { windows.iter().map(|watts| watts[n]).collect() };
         let idle: Vec<IdlePower> = (0..names.len()).map(|n| median(by_domain(n))).collect();
-        let split = source.domains().iter().position(|domain| domain.split).unwrap_or(0);
         let busy = time.max(Duration::from_secs(1)) / 2;
-        let run = busy_watts(source, split, busy, compute)?;
-        let spin = busy_watts(source, split, busy, yields)?;
-        let base = idle.get(split).copied().unwrap_or_default();
+        let spin = spin::spin_powers(source, cpus, &idle, busy, &spin::Threads)?;
         Ok(Self {
             source: source.describe(),
             quality: source.quality(),
             taken: jiff::Timestamp::now().to_string(),
             machine: machine(),
             idle: names.into_iter().zip(idle).collect(),
-            spin_weight: weight(run - base.watts.0, spin - base.watts.0, base.spread.0),
+            spin_weight: spin::of_all(&spin),
+            spin,
             idle_windows: (found, all),
         })
     }
@@ -149,87 +151,10 @@ fn idle_windows(source: &mut dyn Source, time: Duration) -> Result<(Vec<Vec<f64>
     Ok((found, all))
 }
 
-/// Average power of a domain while a function runs on one thread.
-fn busy_watts(
-    source: &mut dyn Source,
-    domain: usize,
-    time: Duration,
-    work: fn(&AtomicBool),
-) -> Result<f64> {
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| work(&stop));
-        std::thread::sleep(WINDOW); // until it runs
-        let mut meter = Meter::new(source);
-        std::thread::sleep(time);
-        let watts = meter.next(source);
-        stop.store(true, Ordering::Relaxed);
-        Ok(watts?.get(domain).copied().unwrap_or(0.0))
-    })
-}
-
-fn compute(stop: &AtomicBool) {
-    let mut x = 1u64;
-    while !stop.load(Ordering::Relaxed) {
-        for _ in 0..10_000 {
-            x = std::hint::black_box(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
-        }
-    }
-}
-
-/// As a `PyMutex` spins.
-fn yields(stop: &AtomicBool) {
-    while !stop.load(Ordering::Relaxed) {
-        rustix::thread::sched_yield();
-    }
-}
-
-/// Power from one look to the next.
-struct Meter {
-    trackers: Vec<Tracker>,
-    at: crate::units::Monotonic,
-}
-
-impl Meter {
-    fn new(source: &mut dyn Source) -> Self {
-        let trackers = source.domains().iter().map(Tracker::new).collect();
-        let mut meter = Self { trackers, at: monotonic_now() };
-        // The first look has nothing before it.
-        let _ = meter.next(source);
-        meter
-    }
-
-    fn next(&mut self, source: &mut dyn Source) -> Result<Vec<f64>> {
-        let at = monotonic_now();
-        let raw = source.read(at);
-        let time: Ns = at.since(self.at);
-        self.at = at;
-        let mut watts = Vec::new();
-        for (tracker, raw) in self.trackers.iter_mut().zip(raw) {
-            let (energy, known) = tracker.advance(at, raw);
-            if !matches!(known, Known::Measured) {
-                bail!("a counter was {known:?} meanwhile: calibrate again");
-            }
-            watts.push(energy.power(time).0);
-        }
-        Ok(watts)
-    }
-}
-
 fn median(mut watts: Vec<f64>) -> IdlePower {
     watts.sort_by(f64::total_cmp);
     let at = |quarters: usize| watts.get(watts.len() * quarters / 4).copied().unwrap_or(0.0);
     IdlePower { watts: Watts(at(2)), spread: Watts((at(3) - at(1)) / 2.0) }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "casts from floating point saturate"
-)]
-fn weight(run: f64, spin: f64, spread: f64) -> Option<u32> {
-    let told = run > 3.0 * spread.max(0.01) && spin > 0.0;
-    told.then(|| ((spin / run).clamp(0.1, 10.0) * f64::from(ONE)) as u32)
 }
 
 /// Idle and all time of all CPUs so far, in ticks.
@@ -258,7 +183,7 @@ mod tests {
             source: "powercap (x)".into(),
             machine: machine(),
             idle: vec![("package-0".into(), idle)],
-            spin_weight: weight(10.0, 8.0, 0.1),
+            spin_weight: Some(800_000),
             ..Calibration::default()
         };
         calibration.save(&path).unwrap();
@@ -274,6 +199,5 @@ mod tests {
         calibration.save(&path).unwrap();
         assert!(Calibration::load(&path).is_err());
         assert!(Calibration::load(&dir.path().join("no")).is_err());
-        assert_eq!(weight(0.1, 0.1, 0.1), None);
     }
 }
