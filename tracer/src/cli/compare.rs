@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{Access, access};
 
-use super::energy::EnergyArgs;
+use super::energy::{EnergyArgs, Ready};
 use super::report::{load, print};
 use crate::analyze::Want;
 use crate::analyze::compare::{Comparison, Run};
@@ -96,8 +96,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     Privileges::read()?.check()?;
     // Not anew for each run: all are read from one counter, or none is.
-    let ready = args.energy.prepare()?;
-    let (wanted, source) = (ready.wanted, ready.record);
+    let Ready { wanted, record: source, .. } = args.energy.prepare()?;
     let own = Scratch::new(args.keep.as_deref())?;
     let mut runs = [Vec::new(), Vec::new()];
     for n in 0..args.runs {

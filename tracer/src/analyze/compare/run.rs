@@ -200,3 +200,102 @@ fn waiting(summary: &Summary) -> Option<OnCpu> {
         None => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analyze::Sampling;
+    use crate::energy::{Domain, Microjoules, Watts};
+
+    /// A run of a second: 6 J of a package, 1 J of its memory.
+    fn summary(change: impl FnOnce(&mut EnergySummary)) -> Summary {
+        let domain = |name: &str, part, uj| DomainEnergy {
+            name: name.to_owned(),
+            part,
+            split: true,
+            energy: Microjoules(uj),
+            traced: Microjoules(uj / 2),
+            watts: Watts(8.0),
+            ..DomainEnergy::default()
+        };
+        let mut energy = EnergySummary {
+            source: counters(),
+            domains: vec![
+                domain("package-0", Part::Package, 6_000_000),
+                domain("package-0/dram", Part::Dram, 1_000_000),
+            ],
+            windows: 10,
+            waiting_samples: 20,
+            ..EnergySummary::default()
+        };
+        energy.time.cpus = Ns(1_000);
+        change(&mut energy);
+        let sampling = Some(Sampling { hz: 200, ticks: 400, ..Sampling::default() });
+        Summary {
+            duration: Ns(1_000_000_000),
+            energy: Some(energy),
+            sampling,
+            ..Summary::default()
+        }
+    }
+
+    fn counters() -> EnergySource {
+        let zone = |(name, inside)| Domain::of_zone(name, inside);
+        let domains = [("package-0", None), ("dram", Some("package-0"))].map(zone).to_vec();
+        EnergySource { source: "test".to_owned(), domains, ..EnergySource::default() }
+    }
+
+    fn run(change: impl FnOnce(&mut EnergySummary)) -> Run {
+        Run::of(&summary(change), &counters())
+    }
+
+    #[test]
+    fn a_whole_run_has_its_energy_and_power_of_the_known_windows() {
+        let run = run(|_| ());
+        assert_eq!(run.gaps, []);
+        let energy = run.energy.unwrap();
+        // 6 J in a second are not 8 W: it was not known all the time.
+        assert_eq!((energy.all, energy.target, energy.watts), (6e6, 3e6, 8.0));
+        assert_eq!(run.waiting, Some(OnCpu { time: 1e8, source: SpinSource::Sampled }));
+        let timed = Run::of(
+            &summary(|energy| {
+                (energy.source.spin_timed, energy.source.futex_timed) = (true, true);
+                (energy.waiting_samples, energy.waiting_timed) = (0, Ns(7));
+            }),
+            &counters(),
+        );
+        assert_eq!(timed.waiting, Some(OnCpu { time: 7.0, source: SpinSource::Measured }));
+        let none = Run::of(&Summary { sampling: None, ..summary(|_| ()) }, &counters());
+        assert_eq!((none.waiting, none.energy.unwrap().waiting), (None, None));
+    }
+
+    #[test]
+    fn what_is_not_known_of_energy_is_a_gap() {
+        let stopped = |place: usize| {
+            run(|energy| {
+                energy.domains[place].first_unknown = Some((Known::Frozen, Ns(3)));
+                energy.domains[place].unknown = Ns(5);
+            })
+        };
+        let package = stopped(0);
+        let [Gap::Counter { name, known, since, unknown, compared }] = &package.gaps[..] else {
+            panic!("{package:?}")
+        };
+        assert_eq!((name.as_str(), *known), ("package-0", Known::Frozen));
+        assert_eq!((*since, *unknown, *compared), (Ns(3), Ns(5), true));
+        assert_eq!(package.energy, None);
+        // Memory is told, and in no row.
+        let memory = stopped(1);
+        assert!(memory.gaps.len() == 1 && memory.energy.is_some(), "{memory:?}");
+        let still = run(|energy| energy.domains[0].energy = Microjoules(0));
+        assert_eq!(still.gaps, [Gap::Still { name: "package-0".to_owned() }]);
+        assert_eq!(still.energy, None);
+        let others = run(|energy| energy.source.domains.truncate(1));
+        assert_eq!((&others.gaps[..], others.energy), (&[Gap::OtherCounters][..], None));
+        let little = run(|energy| energy.time.lost = Ns(10));
+        assert_eq!(little.gaps, []);
+        let lost = run(|energy| energy.time.lost = Ns(11));
+        assert_eq!(lost.gaps, [Gap::Unaccounted { lost: Ns(11), of: Ns(1_000) }]);
+        assert!(lost.energy.is_some());
+    }
+}
