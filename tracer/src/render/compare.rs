@@ -201,9 +201,10 @@ fn shortened(command: &str) -> String {
 fn notes(comparison: &Comparison, about: &About) -> String {
     let pairs = |n: usize| format!("{n} pair{}", if n == 1 { "" } else { "s" });
     let mut out = format!(
-        " difference between runs, {}, 95 % CI; in turns, both traced; whatever else differs between \
-         the commands is in it\n",
-        pairs(comparison.runs)
+        " difference between runs, {}, {}; in turns, both traced; whatever else differs between the \
+         commands is in it\n",
+        pairs(comparison.runs),
+        if comparison.runs > 1 { "95 % CI" } else { "and so no interval" }
     );
     if comparison.in_no_lock.a + comparison.in_no_lock.b > 0.0 {
         let _ = writeln!(
@@ -365,6 +366,7 @@ mod tests {
         let timed =
             Comparison::of(&[run(SpinSource::Measured, 1.0)], &[run(SpinSource::Measured, 1.0)]);
         let timed = text(&timed, &about(Quality::Measured), 10);
+        assert!(timed.contains("difference between runs, 1 pair, and so no interval"), "{timed}");
         assert!(timed.contains("spinning and futex calls (measured)"), "{timed}");
     }
 
