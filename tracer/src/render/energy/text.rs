@@ -203,8 +203,7 @@ fn locks(
         "reading and sampling"
     };
     let bound = if summary.locks.iter().any(|lock| lock.sums.spins > 0) {
-        "; who got a lock by spinning alone is not counted, so that where threads spin an acquisition has \
-         at most its share of the blocked ones"
+        "; who got a lock by spinning alone is not counted: \"at most\" is what it would be if nobody had"
     } else {
         ""
     };
