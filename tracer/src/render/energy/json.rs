@@ -52,8 +52,8 @@ pub(in crate::render) fn json(summary: &Summary, carbon: Option<Carbon>) -> Valu
         "pooled": energy.pooled,
         "carbon_g_per_kwh": carbon.map(|carbon| carbon.0),
         "domains": domains.collect::<Vec<_>>(),
-        "waiting": amount(&energy.waiting),
-        "waiting_unknown_lock": amount(&energy.waiting_unknown),
+        "waiting": energy.any().then(|| amount(&energy.waiting)),
+        "waiting_unknown_lock": energy.any().then(|| amount(&energy.waiting_unknown)),
         "held_left_out_ns": energy.held_left_out,
         "counterfactual": counterfactual::json(energy),
         "time": {
