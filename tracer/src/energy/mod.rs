@@ -12,6 +12,7 @@ pub mod hwmon;
 pub mod perf;
 pub mod powercap;
 pub mod probe;
+pub mod settle;
 pub mod source;
 pub mod topology;
 pub mod units;

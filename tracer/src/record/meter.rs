@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::energy::assemble::{Assembler, RawWindow};
+use crate::energy::settle::Settle;
 use crate::energy::topology::Cpu;
 use crate::energy::{Raw, Source, Tracker};
 use crate::kernel::monotonic_now;
@@ -46,9 +47,10 @@ impl Meter {
         let stop = Arc::new(AtomicBool::new(false));
         let found = Arc::new(Mutex::new(Vec::new()));
         let trackers = source.domains().iter().map(Tracker::new).collect();
+        let settle = Settle::new(source.domains());
         let assembler = Assembler::new(cpus.iter().map(|cpu| cpu.cpu).collect());
         let cpus = cpus.to_vec();
-        let mut reader = Reader { source, maps, cpus, trackers, assembler, generation: 0 };
+        let mut reader = Reader { source, maps, cpus, trackers, assembler, settle, generation: 0 };
         let (until, windows) = (Arc::clone(&stop), Arc::clone(&found));
         let thread = std::thread::Builder::new().name("lw-energy".to_owned()).spawn(move || {
             let mut dice = monotonic_now().0 | 1;
@@ -64,11 +66,11 @@ impl Meter {
                 std::thread::park_timeout(Duration::from_nanos(length));
                 reader.cut();
                 reader.take(1);
-                push(&windows, &mut reader);
+                push(&windows, &mut reader, false);
             }
             std::thread::sleep(GRACE);
             reader.take(0);
-            push(&windows, &mut reader);
+            push(&windows, &mut reader, true);
         })?;
         Ok(Self { stop, found, thread: Some(thread) })
     }
@@ -89,11 +91,12 @@ impl Meter {
     }
 }
 
-fn push(windows: &Mutex<Vec<RawWindow>>, reader: &mut Reader) {
-    let mut windows = windows.lock().unwrap_or_else(PoisonError::into_inner);
-    while let Some(window) = reader.next() {
-        windows.push(window);
+fn push(windows: &Mutex<Vec<RawWindow>>, reader: &mut Reader, end: bool) {
+    while let Some(window) = reader.assembler.finish() {
+        reader.settle.push(window);
     }
+    let mut windows = windows.lock().unwrap_or_else(PoisonError::into_inner);
+    windows.extend(std::iter::from_fn(|| reader.settle.pop(end)));
 }
 
 struct Reader {
@@ -102,6 +105,7 @@ struct Reader {
     cpus: Vec<Cpu>,
     trackers: Vec<Tracker>,
     assembler: Assembler,
+    settle: Settle,
     /// That of the window that is open.
     generation: u64,
 }
@@ -162,9 +166,5 @@ impl Reader {
             }
             self.assembler.told(generation);
         }
-    }
-
-    fn next(&mut self) -> Option<RawWindow> {
-        self.assembler.finish()
     }
 }
