@@ -8,6 +8,7 @@ pub mod calibration;
 pub mod choose;
 pub mod counter;
 pub mod domain;
+pub mod hotplug;
 pub mod hwmon;
 pub mod perf;
 pub mod powercap;

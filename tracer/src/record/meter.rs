@@ -4,12 +4,14 @@
 //! The counters are read in user space: a RAPL event can be read on one CPU of its package only, and a
 //! window of 100 ms needs no more. What has to be exact is the time, and the kernel side sums that up.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::visit::visit;
 use crate::energy::assemble::{Assembler, RawWindow};
+use crate::energy::hotplug::Hotplug;
 use crate::energy::settle::Settle;
 use crate::energy::topology::Cpu;
 use crate::energy::{Raw, Source, Tracker};
@@ -30,6 +32,8 @@ const GRACE: Duration = Duration::from_millis(5);
 pub(super) struct Meter {
     stop: Arc<AtomicBool>,
     found: Arc<Mutex<Vec<RawWindow>>>,
+    /// Windows of other CPUs than the recording knows.
+    unaccounted: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -48,12 +52,23 @@ impl Meter {
         let found = Arc::new(Mutex::new(Vec::new()));
         let trackers = source.domains().iter().map(Tracker::new).collect();
         let settle = Settle::new(source.domains());
-        let assembler = Assembler::new(cpus.iter().map(|cpu| cpu.cpu).collect());
-        let cpus = cpus.to_vec();
-        let mut reader = Reader { source, maps, cpus, trackers, assembler, settle, generation: 0 };
+        let numbers: Vec<u32> = cpus.iter().map(|cpu| cpu.cpu).collect();
+        let unaccounted = Arc::new(AtomicU64::new(0));
+        let mut reader = Reader {
+            source,
+            maps,
+            cpus: cpus.to_vec(),
+            trackers,
+            assembler: Assembler::new(numbers.clone()),
+            settle,
+            hotplug: Hotplug::new(&numbers, monotonic_now()),
+            unaccounted: Arc::clone(&unaccounted),
+            generation: 0,
+        };
         let (until, windows) = (Arc::clone(&stop), Arc::clone(&found));
         let thread = std::thread::Builder::new().name("lw-energy".to_owned()).spawn(move || {
             let mut dice = monotonic_now().0 | 1;
+            visit(numbers);
             reader.cut();
             while !until.load(Ordering::Relaxed) {
                 // The length varies by a tenth, so that it keeps step with nothing: not with the 5 ms
@@ -72,12 +87,17 @@ impl Meter {
             reader.take(0);
             push(&windows, &mut reader, true);
         })?;
-        Ok(Self { stop, found, thread: Some(thread) })
+        Ok(Self { stop, found, unaccounted, thread: Some(thread) })
     }
 
     /// The windows that are complete.
     pub(super) fn windows(&self) -> Vec<RawWindow> {
         std::mem::take(&mut *self.found.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Windows so far in which nothing is accounted for, because CPUs have come or gone.
+    pub(super) fn unaccounted(&self) -> u64 {
+        self.unaccounted.load(Ordering::Relaxed)
     }
 
     /// Reads a last time. The programs must still be attached.
@@ -92,7 +112,10 @@ impl Meter {
 }
 
 fn push(windows: &Mutex<Vec<RawWindow>>, reader: &mut Reader, end: bool) {
-    while let Some(window) = reader.assembler.finish() {
+    while let Some(mut window) = reader.assembler.finish() {
+        if reader.hotplug.mark(&mut window) {
+            reader.unaccounted.fetch_add(1, Ordering::Relaxed);
+        }
         reader.settle.push(window);
     }
     let mut windows = windows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,6 +129,8 @@ struct Reader {
     trackers: Vec<Tracker>,
     assembler: Assembler,
     settle: Settle,
+    hotplug: Hotplug,
+    unaccounted: Arc<AtomicU64>,
     /// That of the window that is open.
     generation: u64,
 }
@@ -124,6 +149,12 @@ impl Reader {
             }
         }
         let at: Monotonic = monotonic_now();
+        if let Some(online) = self.hotplug.look(at) {
+            eprintln!(
+                "lockwatt: CPUs have come or gone (online now: {online}): from here on no energy is \
+                 accounted for; record again"
+            );
+        }
         if self.maps.begin(self.generation + 1).is_err() {
             return; // the window goes on
         }
