@@ -24,6 +24,8 @@ use crate::units::{Monotonic, Ns};
 const SLOW: Ns = Ns(1_000_000);
 /// … so many times.
 const TRIES: u32 = 3;
+/// A counter must not wrap unseen: it is read at least once a minute.
+const LONGEST: u64 = 60_000_000_000;
 /// How long a program may still be at work for the window before.
 const GRACE: Duration = Duration::from_millis(5);
 
@@ -77,7 +79,7 @@ impl Meter {
                 dice ^= dice >> 7;
                 dice ^= dice << 17;
                 let tenth = window.0 / 10;
-                let length = window.0 - tenth + dice % (2 * tenth).max(1);
+                let length = (window.0 - tenth + dice % (2 * tenth).max(1)).min(LONGEST);
                 std::thread::park_timeout(Duration::from_nanos(length));
                 reader.cut();
                 reader.take(1);
