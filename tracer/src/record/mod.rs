@@ -24,6 +24,7 @@ mod thread_ids;
 mod threads;
 mod traced;
 mod uses;
+mod visit;
 
 pub use attach::{Attached, Found, attach, attach_all, look_at};
 pub use description::describe;

@@ -33,6 +33,9 @@ pub(super) fn run(args: &Args) -> ExitCode {
         let words = "--uprobes hooks one process: leave out --follow, and give one PID";
         return fault::report(&Fault::Usage(words.to_owned()).into());
     }
+    if let Err(fault) = args.energy.check() {
+        return fault::report(&fault.into());
+    }
     match args.pid.split_first() {
         Some((&first, others)) => match record_processes(args, Pid(first), others) {
             Ok(()) => ExitCode::from(fault::DONE),

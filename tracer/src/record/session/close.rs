@@ -38,7 +38,10 @@ impl Session {
             }
         }
         self.intake.write_held()?;
-        let totals = self.intake.totals(&self.maps, end)?;
+        let mut totals = self.intake.totals(&self.maps, end)?;
+        if let Some(energy) = &self.energy {
+            energy.add_losses(&mut totals);
+        }
         self.write_processes()?;
         self.write_energy()?;
         let threads = self.intake.threads.take_counted();

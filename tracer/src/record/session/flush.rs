@@ -39,7 +39,10 @@ impl Session {
         self.intake.refresh_threads(&mut self.maps);
         self.look_at_programs();
         self.intake.retire(&mut self.maps)?;
-        let totals = self.intake.totals(&self.maps, monotonic_now())?;
+        let mut totals = self.intake.totals(&self.maps, monotonic_now())?;
+        if let Some(energy) = &self.energy {
+            energy.add_losses(&mut totals);
+        }
         self.write_processes()?;
         self.write_energy()?;
         self.write_counters(&totals)?;
