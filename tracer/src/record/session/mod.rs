@@ -4,6 +4,7 @@ mod close;
 mod event_loop;
 mod flush;
 mod interpreters;
+mod turn;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
