@@ -34,11 +34,12 @@ impl Loaded {
         self.programs.iter().any(|state| state.name == program && state.attached)
     }
 
-    /// The same for all of them together; `None` if the kernel doesn't count.
+    /// The same for all that are loaded, the energy program and the uprobes among them; `None` if the
+    /// kernel doesn't count.
     #[must_use]
     pub fn run_times(&self) -> Option<(Ns, u64)> {
-        let attached = self.programs.iter().filter(|state| state.attached);
-        let times = attached.filter_map(|state| self.run_time(&state.name));
+        // Those that were attached later are not in `programs`; one that is not attached never ran.
+        let times = self.ebpf.programs().filter_map(|(name, _)| self.run_time(name));
         let (time, runs) = times.fold((Ns(0), 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         (runs > 0).then_some((time, runs))
     }
