@@ -4,6 +4,7 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, Queue, RingBuf};
 use tracer_common::counter::LOCK_SLOTS;
+use tracer_common::rate::Rate;
 use tracer_common::sample::SPIN_CODE_SLOTS;
 use tracer_common::thread::QUICK_SLOTS;
 use tracer_common::{
@@ -14,7 +15,6 @@ use tracer_common::{
 
 use crate::native::NativeScratch;
 use crate::pystack::Walk;
-use crate::rate::Rate;
 
 /// Records for user space (u).
 #[map]
@@ -124,12 +124,12 @@ pub(crate) static BELOW: PerCpuArray<ShapeTotals> =
 pub(crate) static BELOW_LOCKS: PerCpuArray<LockTotals> =
     PerCpuArray::with_max_entries(LOCK_SLOTS, 0);
 
-/// Waits that were beyond `rate_records`, by shape.
+/// Waits that were beyond the limit, by shape.
 #[map]
 pub(crate) static LIMITED: PerCpuArray<ShapeTotals> =
     PerCpuArray::with_max_entries(Shape::COUNT as u32, 0);
 
-/// What `rate_records` has left.
+/// The limit of waits with a record.
 #[map]
 pub(crate) static RATE: Array<Rate> = Array::with_max_entries(1, 0);
 

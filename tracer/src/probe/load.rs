@@ -3,6 +3,7 @@
 use aya::programs::ProgramError;
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use tracer_common::config::TaskOffsets;
+use tracer_common::rate;
 
 use super::maps::{MapError, Maps};
 use super::plan::Hooks;
@@ -84,11 +85,6 @@ pub(super) fn create(settings: &Settings, offsets: TaskOffsets) -> Result<Ebpf, 
     } else {
         (settings.target.0, 1, MAX_SITES)
     };
-    // So short that what is skipped is spread over the second, unless that would round the limit.
-    let (rate, window) = match settings.max_events_per_sec {
-        few @ 0..1_000 => (few, 1_000_000_000u64),
-        many => (many / 100, 10_000_000),
-    };
     let mut loader = EbpfLoader::new();
     let (energy, own) = (u32::from(settings.energy), std::process::id());
     if settings.energy {
@@ -103,8 +99,7 @@ pub(super) fn create(settings: &Settings, offsets: TaskOffsets) -> Result<Ebpf, 
         .override_global("MIN_WAIT_NS", &settings.min_wait.0, true)
         .override_global("SYSCALL_HOOKS", &syscall_hooks, true)
         .override_global("SHORT_WALK_EVERY_NS", &settings.short_walk_every.0, true)
-        .override_global("RATE_RECORDS", &rate, true)
-        .override_global("RATE_WINDOW_NS", &window, true)
+        .override_global("RATE_COST", &rate::cost(settings.max_events_per_sec), true)
         .override_global("NATIVE_STACKS", &u32::from(settings.native), true)
         .override_global("WAKE_BYTES", &wake_bytes, true)
         .override_global("TASK_PID", &offsets.pid, true)
