@@ -31,9 +31,11 @@ impl Intake {
         if self.malformed != 0 {
             totals.drops.insert("malformed_record".to_owned(), self.malformed);
         }
-        for (name, count) in
-            [("code_gone", self.stacks.gone), ("stack_table_full", self.stacks.left_out)]
-        {
+        for (name, count) in [
+            ("code_gone", self.stacks.gone),
+            ("stack_table_full", self.stacks.left_out),
+            ("stacks_forgotten", self.stacks.contents.missed),
+        ] {
             if count != 0 {
                 totals.drops.insert(name.to_owned(), count);
             }

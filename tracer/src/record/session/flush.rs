@@ -43,6 +43,7 @@ impl Session {
         self.write_processes()?;
         self.write_energy()?;
         self.write_counters(&totals)?;
+        self.intake.threads.forget_ended();
         self.intake.writer.flush()?;
         if let Some(log) = &mut self.kernel_log {
             log.drain();
