@@ -112,6 +112,9 @@ fn waits_beyond_the_limit_are_counted() {
         assert!(limited > 10_000, "{limited} beyond {limit} a second");
         let totals = number(&report["totals"]["by_kind"]["gil"]["waits"]);
         assert!(totals > limited / 4, "they are in the totals: {totals}");
+        // What a Lock is for is known of the waits that have a record, and so of the others.
+        let unclassified = number(&c["unclassified"]);
+        assert!(unclassified * 4 < limited, "{unclassified} of {limited} are of no known lock");
     }
 }
 

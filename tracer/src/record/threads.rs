@@ -31,6 +31,10 @@ impl Home {
 /// that it ended, and energy windows, are told later. Who names it after that names a new one.
 const REMEMBERED: Duration = Duration::from_secs(30);
 
+/// A quarter of the smallest room in the kernel side's table may be taken by ended threads until the next
+/// flush: as long as possible, since those that have just ended may still be switched.
+const MANY_ENDED: usize = 1_024;
+
 /// What is known of one thread.
 #[derive(Debug)]
 struct Known {
@@ -146,6 +150,11 @@ impl Threads {
                 self.homes.remove(&tid);
             }
         }
+    }
+
+    /// So many have ended that their kernel state is to be removed before the next flush.
+    pub(super) fn many_ended(&self) -> bool {
+        self.ended.len() >= MANY_ENDED
     }
 
     /// Threads that have ended and are gone: their kernel state may be removed.

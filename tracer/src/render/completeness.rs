@@ -151,6 +151,9 @@ fn self_cost(summary: &Summary) -> Option<String> {
     if let Some(bytes) = number("recorder_peak_bytes") {
         line += &format!(", at most {:.0} MB of memory", bytes as f64 / 1e6);
     }
+    if let Some(bytes) = number("kernel_map_bytes") {
+        line += &format!(" and {:.0} MB of kernel maps", bytes as f64 / 1e6);
+    }
     let c = &summary.completeness;
     if let Some(bytes) = number("bytes_written") {
         line += &format!(", {:.1} MB written", bytes as f64 / 1e6);

@@ -112,6 +112,9 @@ impl Session {
                 _ = drain.tick() => {
                     more = self.drain(ring.get_mut())?;
                     self.refresh_spin_codes();
+                    if self.intake.threads.many_ended() {
+                        self.remove_gone();
+                    }
                 }
                 // Pending at first, and so signals and timers are looked at in between.
                 () = yield_now(), if more => more = self.drain(ring.get_mut())?,

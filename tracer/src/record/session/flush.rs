@@ -17,11 +17,7 @@ const TOTALS_AT_LEAST_EVERY: Duration = Duration::from_secs(10);
 
 impl Session {
     pub(super) fn flush(&mut self) -> Result<()> {
-        let gone = self.intake.threads.take_gone();
-        self.intake.uses.retire(&gone, &mut self.maps);
-        for tid in gone {
-            self.maps.remove_thread(tid);
-        }
+        self.remove_gone();
         if self.intake.processes.several {
             self.reconcile()?;
         }
@@ -49,6 +45,15 @@ impl Session {
             log.drain();
         }
         Ok(())
+    }
+
+    /// Makes room in the kernel side's table of threads.
+    pub(super) fn remove_gone(&mut self) {
+        let gone = self.intake.threads.take_gone();
+        self.intake.uses.retire(&gone, &mut self.maps);
+        for tid in gone {
+            self.maps.remove_thread(tid);
+        }
     }
 
     pub(super) fn write_energy(&mut self) -> Result<()> {

@@ -22,7 +22,7 @@ use super::processes::Processes;
 use super::run_time::RunTime;
 use crate::cpython::Namer;
 use crate::energy::Source;
-use crate::kernel::monotonic_now;
+use crate::kernel::{monotonic_now, own_map_memory};
 use crate::probe::{Groups, Hooks, Loaded, Maps, Uprobes};
 use crate::target::Process;
 use crate::trace::TraceWriter;
@@ -136,6 +136,7 @@ impl Session {
             }
             intake.threads.index(tid);
         }
+        intake.map_memory = own_map_memory();
         let searching = intake.processes.living();
         intake.refresh_threads(&mut attached.maps);
         let ring = attached.maps.take_events();
