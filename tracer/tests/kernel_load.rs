@@ -47,7 +47,7 @@ fn a_refused_required_program_is_named_with_its_hook() {
         load(&settings)
             .expect("maps")
             .attach(|_| Ok::<(), LoadError>(()))
-            .map(|(loaded, _)| loaded.programs)
+            .map(|(loaded, _)| loaded.programs.clone())
     };
     let error = without("lw_waking", Hooks::Sched).expect_err("required").to_string();
     assert!(error.contains("lw_waking") && error.contains("sched_waking"), "{error}");

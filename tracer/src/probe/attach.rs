@@ -53,6 +53,19 @@ impl Loaded {
     }
 }
 
+impl Drop for Loaded {
+    /// In the reverse of the order in which they were attached, which takes some time: who looks threads
+    /// up goes before who sees them born.
+    fn drop(&mut self) {
+        for state in self.programs.iter().rev().filter(|state| state.attached) {
+            if let Some(Program::BtfTracePoint(program)) = self.ebpf.program_mut(&state.name) {
+                // What is refused here is unloaded with the rest.
+                let _ = program.unload();
+            }
+        }
+    }
+}
+
 impl Prepared {
     /// Attaches the planned programs. `add_threads` is called when threads born from then on are
     /// seen, and before anything looks them up.
