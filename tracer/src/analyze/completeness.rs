@@ -76,7 +76,7 @@ pub struct EnergyGap {
 }
 
 /// The name of their counter among the losses.
-const UNSEEN_SWITCHES: &str = "energy_switch_unseen";
+pub(crate) const UNSEEN_SWITCHES: &str = "energy_switch_unseen";
 /// So little CPU time in the wrong hands, as a part of all, is below every other error of the split.
 const LITTLE: u64 = 100;
 

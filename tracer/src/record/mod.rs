@@ -1,6 +1,7 @@
 //! A recording: attach, take in what the kernel side sends, write the trace, close it properly.
 
 mod attach;
+mod contents;
 mod description;
 mod energy;
 mod identify;

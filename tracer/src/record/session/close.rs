@@ -25,7 +25,7 @@ impl Session {
         self.drop_programs();
         let end = monotonic_now();
         if let Some(mut ring) = self.ring.take() {
-            self.drain(&mut ring)?;
+            while self.drain(&mut ring)? {} // nothing is added any more
         }
         self.intake.below_pending.clear();
         for (tid, state) in self.maps.threads() {
