@@ -6,11 +6,12 @@ for what, from when to when. It prints JSON lines:
     {"pid": 1, "family": "lock"}                  first; or with "skip": why there is nothing to see here
     {"op": "lock.acquire", "cost_ns": 120}        what the operation costs when nobody is in the way
     {"kind": "lock", "class": "contention", "name": "_thread.lock", "address": "0x..", "op": "lock.acquire",
-     "tid": 2, "start_ns": 0, "end_ns": 0, "cpu_ns": 0, "lost_cpu": 0, "holder_tid": 3}
+     "tid": 2, "start_ns": 0, "end_ns": 0, "cpu_ns": 0, "slept": 1, "lost_cpu": 0,
+     "holder_tid": 3}
     {"done": true}                                last; then it stays until its standard input ends
 
-`cpu_ns` is the time that the thread was on a CPU between the two stamps, `lost_cpu` how often it left one
-without having to sleep. Times are CLOCK_MONOTONIC; `holder_tid` is who was in the way, or who ended the wait, where that was one
+`cpu_ns` is the time that the thread was on a CPU between the two stamps, `slept` how often it left one to
+sleep, `lost_cpu` how often it did without having to. Times are CLOCK_MONOTONIC; `holder_tid` is who was in the way, or who ended the wait, where that was one
 thread and no other. `address` is null where Python doesn't know it; `or_address` is as right.
 
 Threads take turns by the clock, not by locks: every wait of a worker is one that the program speaks of.
@@ -79,18 +80,19 @@ def thing(kind, class_, name, op, awaited=None, **more):
 
 def start():
     """Taken right before a call: the thread's time on the CPU, how often it lost the CPU, a stamp."""
-    return time.thread_time_ns(), lost_cpu(), stamp()
+    return time.thread_time_ns(), left_cpu(), stamp()
 
 
 def end():
     """The same right after the call."""
     at = stamp()
-    return time.thread_time_ns(), lost_cpu(), at
+    return time.thread_time_ns(), left_cpu(), at
 
 
-def lost_cpu():
-    """How often the thread had to leave the CPU, or gave it up, while it could have gone on."""
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
+def left_cpu():
+    """How often the thread left the CPU to sleep, and how often while it could have gone on."""
+    usage = resource.getrusage(resource.RUSAGE_THREAD)
+    return usage.ru_nvcsw, usage.ru_nivcsw
 
 
 class Diary:
@@ -105,8 +107,9 @@ class Diary:
             self.waits.append((what, threading.get_native_id(), start, end, holder))
 
     def lines(self):
-        for what, tid, (cpu, lost, at), (cpu_after, lost_after, until), holder in self.waits:
-            parts = {"cpu_ns": cpu_after - cpu, "lost_cpu": lost_after - lost}
+        for what, tid, (cpu, left, at), (cpu_after, left_after, until), holder in self.waits:
+            slept, lost = (after - before for before, after in zip(left, left_after))
+            parts = {"cpu_ns": cpu_after - cpu, "slept": slept, "lost_cpu": lost}
             times = {"start_ns": at, "end_ns": until, **parts}
             yield {**what, "tid": tid, **times, "holder_tid": holder}
 

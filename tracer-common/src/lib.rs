@@ -10,6 +10,7 @@ pub mod counter;
 pub mod energy;
 pub mod event;
 pub mod process;
+pub mod rate;
 pub mod sample;
 pub mod shape;
 pub mod stack;

@@ -2,7 +2,9 @@
 
 use aya_ebpf::maps::PerCpuArray;
 use tracer_common::counter::lock_slot;
-use tracer_common::{DropReason, FutexIdentity, Shape, ShapeTotals, Stat, SyscallTotals};
+use tracer_common::{
+    DropReason, FutexIdentity, LockTotals, Shape, ShapeTotals, Stat, SyscallTotals,
+};
 
 use crate::maps::{BELOW, BELOW_LOCKS, DROPS, STATS, SYSCALLS};
 use crate::process;
@@ -31,7 +33,7 @@ pub(crate) fn syscalls(change: impl FnOnce(&mut SyscallTotals)) {
 
 /// Adds waits to per-shape totals.
 #[inline(always)]
-pub(crate) fn add_to_shape(map: &PerCpuArray<ShapeTotals>, shape: u32, waits: &ShapeTotals) {
+fn add_to_shape(map: &PerCpuArray<ShapeTotals>, shape: u32, waits: &ShapeTotals) {
     if let Some(totals) = map.get_ptr_mut(shape) {
         // SAFETY: a live per-CPU map value; written only from `sched_switch` and thread exit,
         // which don't nest on one CPU.
@@ -45,16 +47,28 @@ pub(crate) fn lock_of(id: &FutexIdentity) -> u64 {
     if id.lock != 0 && id.shape != Shape::Semaphore as u32 { id.lock } else { id.uaddr }
 }
 
-/// Adds waits below the threshold: to their lock's totals if its shape says too little, else (or if
-/// the lock's place is taken) to those of its shape.
+/// Adds waits below the threshold.
 #[inline(always)]
 pub(crate) fn add_below(lock: u64, shape: u32, waits: &ShapeTotals) {
+    add_without_record(&BELOW_LOCKS, &BELOW, lock, shape, waits);
+}
+
+/// Adds waits without a record: to their lock's totals if its shape says too little, else (or if the
+/// lock's place is taken) to those of its shape.
+#[inline(always)]
+pub(crate) fn add_without_record(
+    locks: &PerCpuArray<LockTotals>,
+    shapes: &PerCpuArray<ShapeTotals>,
+    lock: u64,
+    shape: u32,
+    waits: &ShapeTotals,
+) {
     const BY_LOCK: [u32; 2] = [Shape::Parked as u32, Shape::Semaphore as u32];
     // After a fork the same address is another lock.
     if lock != 0
         && BY_LOCK.contains(&shape)
         && !process::several()
-        && let Some(slot) = BELOW_LOCKS.get_ptr_mut(lock_slot(lock))
+        && let Some(slot) = locks.get_ptr_mut(lock_slot(lock))
     {
         // SAFETY: as above.
         let slot = unsafe { &mut *slot };
@@ -67,7 +81,7 @@ pub(crate) fn add_below(lock: u64, shape: u32, waits: &ShapeTotals) {
             return;
         }
     }
-    add_to_shape(&BELOW, shape, waits);
+    add_to_shape(shapes, shape, waits);
 }
 
 /// One wait, as totals.

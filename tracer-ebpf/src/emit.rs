@@ -7,9 +7,9 @@ use tracer_common::{
     DropReason, EVENT_SHORT, EVENT_SPIN, EVENT_WAIT, FutexIdentity, NoStack, ThreadState,
 };
 
-use crate::counters::{add_below, add_to_shape, lock_of, lost, one};
+use crate::counters::{add_below, add_without_record, lock_of, lost, one};
 use crate::globals::{min_wait_ns, wake_bytes};
-use crate::maps::{EVENTS, LIMITED, LOST, RECORDS};
+use crate::maps::{EVENTS, LIMITED, LIMITED_LOCKS, LOST, LOST_LOCKS, RECORDS};
 use crate::rate;
 
 // include/uapi/linux/bpf.h
@@ -46,18 +46,19 @@ fn wakeup() -> u64 {
 #[inline(always)]
 pub(crate) fn wait(tid: u32, state: &ThreadState, waker_tid: u32) {
     let chain = &state.chain;
+    let total = one(chain.blocked_ns, chain.runq_ns);
+    let (lock, shape) = (lock_of(&chain.id), chain.id.shape);
     if chain.blocked_ns + chain.runq_ns < min_wait_ns() {
-        let total = one(chain.blocked_ns, chain.runq_ns);
-        add_below(lock_of(&chain.id), chain.id.shape, &total);
+        add_below(lock, shape, &total);
         return;
     }
     if !rate::allows(chain.end_ns) {
-        add_to_shape(&LIMITED, chain.id.shape, &one(chain.blocked_ns, chain.runq_ns));
+        add_without_record(&LIMITED_LOCKS, &LIMITED, lock, shape, &total);
         return;
     }
     let Some(mut entry) = EVENTS.reserve::<WaitEvent>(0) else {
         lost(DropReason::RingFullWait);
-        add_to_shape(&LOST, chain.id.shape, &one(chain.blocked_ns, chain.runq_ns));
+        add_without_record(&LOST_LOCKS, &LOST, lock, shape, &total);
         return;
     };
     let event = entry.as_mut_ptr();

@@ -32,10 +32,8 @@ globals! {
     short_walk_every_ns, SHORT_WALK_EVERY_NS: u64 = 4_000_000;
     /// 1 if the waiters' native stacks are wanted (`--native`).
     native_stacks, NATIVE_STACKS: u32 = 0;
-    /// No more waits than this get a record in `rate_window_ns`; 0: all do.
-    rate_records, RATE_RECORDS: u64 = 0;
-    /// See there; never 0.
-    rate_window_ns, RATE_WINDOW_NS: u64 = 1_000_000_000;
+    /// What a wait's record takes of the limit (`tracer_common::rate::cost`); 0: there is none.
+    rate_cost, RATE_COST: u64 = 0;
     /// Bytes in the ring buffer from which the reader is woken at once.
     wake_bytes, WAKE_BYTES: u64 = 0;
     /// Offset of `pid` in `struct task_struct`.

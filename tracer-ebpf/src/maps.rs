@@ -4,6 +4,7 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, Queue, RingBuf};
 use tracer_common::counter::LOCK_SLOTS;
+use tracer_common::rate::Rate;
 use tracer_common::sample::SPIN_CODE_SLOTS;
 use tracer_common::thread::QUICK_SLOTS;
 use tracer_common::{
@@ -14,7 +15,6 @@ use tracer_common::{
 
 use crate::native::NativeScratch;
 use crate::pystack::Walk;
-use crate::rate::Rate;
 
 /// Records for user space (u).
 #[map]
@@ -99,7 +99,7 @@ pub(crate) static SPIN_SITES: HashMap<u64, SpinSite> = HashMap::with_max_entries
 /// Lock and stack -> yields. Inserted at the first spin of its kind only.
 #[map]
 pub(crate) static SPINS: PerCpuHashMap<SpinKey, SpinTotals> =
-    PerCpuHashMap::with_max_entries(16384, 0);
+    PerCpuHashMap::with_max_entries(8192, 0);
 
 /// Functions that spin. Written by user space, which knows where functions begin and end.
 #[map]
@@ -108,7 +108,7 @@ pub(crate) static SPIN_CODE: Array<SpinCode> = Array::with_max_entries(SPIN_CODE
 /// Lock -> samples that hit a thread spinning on it.
 #[map]
 pub(crate) static SAMPLES: PerCpuHashMap<u64, LockSamples> =
-    PerCpuHashMap::with_max_entries(16384, 0);
+    PerCpuHashMap::with_max_entries(4096, 0);
 
 /// All samples.
 #[map]
@@ -124,19 +124,29 @@ pub(crate) static BELOW: PerCpuArray<ShapeTotals> =
 pub(crate) static BELOW_LOCKS: PerCpuArray<LockTotals> =
     PerCpuArray::with_max_entries(LOCK_SLOTS, 0);
 
-/// Waits that were beyond `rate_records`, by shape.
+/// Waits that were beyond the limit, by shape, but for those in `LIMITED_LOCKS`.
 #[map]
 pub(crate) static LIMITED: PerCpuArray<ShapeTotals> =
     PerCpuArray::with_max_entries(Shape::COUNT as u32, 0);
 
-/// What `rate_records` has left.
+/// As `BELOW_LOCKS`.
+#[map]
+pub(crate) static LIMITED_LOCKS: PerCpuArray<LockTotals> =
+    PerCpuArray::with_max_entries(LOCK_SLOTS, 0);
+
+/// The limit of waits with a record.
 #[map]
 pub(crate) static RATE: Array<Rate> = Array::with_max_entries(1, 0);
 
-/// Waits whose event was lost, by shape.
+/// Waits whose event was lost, by shape, but for those in `LOST_LOCKS`.
 #[map]
 pub(crate) static LOST: PerCpuArray<ShapeTotals> =
     PerCpuArray::with_max_entries(Shape::COUNT as u32, 0);
+
+/// As `BELOW_LOCKS`.
+#[map]
+pub(crate) static LOST_LOCKS: PerCpuArray<LockTotals> =
+    PerCpuArray::with_max_entries(LOCK_SLOTS, 0);
 
 /// Losses by [`DropReason`].
 #[map]

@@ -349,6 +349,61 @@ fn without_a_live_counter_each_view_says_so_once() {
     assert_eq!(json["totals"]["wait_ns"], 2 * SECOND);
 }
 
+/// Before anything is looked at, and before root is asked for.
+#[test]
+fn options_that_contradict_each_other_are_refused() {
+    for (options, words) in [
+        (
+            &["--energy", "perf", "--powercap-root", "/x"][..],
+            "--powercap-root is for --energy powercap",
+        ),
+        (&["--energy", "model:3", "--powercap-root", "/x"], "reads no such tree"),
+        (&["--energy", "none", "--powercap-root", "/x"], "reads no such tree"),
+        (&["--energy-window", "4ms"], "not below 5ms"),
+        (&["--energy-window", "61s"], "not above 60s"),
+    ] {
+        for target in [&["-p", "1"][..], &["--", "true"]] {
+            let output = lockwatt(&[&["record"], options, target].concat());
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{options:?}: {said}");
+            assert!(said.contains(words), "no {words:?} in {said}");
+        }
+    }
+}
+
+/// It is shown, and no thread and no lock has any of it.
+#[test]
+fn what_is_of_the_whole_machine_is_of_no_lock() {
+    let mut domains = vec![Domain::of_zone("psys", None)];
+    arrange(&mut domains);
+    let source = EnergySource { domains, idle: vec![], ..Made::default().source };
+    let (_folder, path) = trace(&Made { source, ..Made::default() });
+    for view in VIEWS {
+        let text = text(&[&["report", &path], view].concat());
+        assert_eq!(text.matches("energy: of no thread and no lock").count(), 1, "{text}");
+        assert!(!text.contains("(attributed"), "{text}");
+        assert!(text.contains("_thread.lock 0xbeef costs most"), "{text}");
+    }
+    let words = text(&["report", &path]);
+    for part in ["nothing of it is divided", "psys (not divided)", "28.0 J"] {
+        assert!(words.contains(part), "no {part:?} in {words}");
+    }
+    assert!(!words.contains("waiting on the CPU for"), "{words}");
+    let json = report(&path, &[]);
+    let psys = &json["energy"]["domains"][0];
+    assert_eq!((&psys["energy_uj"], &psys["split"]), (&28_000_000.into(), &false.into()));
+    for nothing in [
+        &json["locks"][0]["energy_uj"],
+        &json["threads"][0]["energy_uj"],
+        &json["energy"]["waiting"],
+    ] {
+        assert_eq!(nothing, &Value::Null);
+    }
+    assert!(flamegraph(&path).contains("energy: of no thread and no lock"));
+    let output = lockwatt(&["flamegraph", &path, "--weight", "energy", "-o", "-"]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
 /// Before anything is run, and before root is asked for.
 #[test]
 fn compare_wants_two_commands_that_are_there() {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use tracer::cpython::{Detected, Namer, detect};
-use tracer::probe::{Group, Groups, Hooks, LoadError, Settings, Uprobes, load, measure};
+use tracer::energy::topology;
+use tracer::probe::{Group, Groups, Hooks, LoadError, Settings, Uprobes, energy, load, measure};
 use tracer::record::{Attached, Session, StopWhen, attach};
 use tracer::target::{Process, tids};
 use tracer::trace::records::{Meta, Options, Target};
@@ -46,7 +47,7 @@ fn a_refused_required_program_is_named_with_its_hook() {
         load(&settings)
             .expect("maps")
             .attach(|_| Ok::<(), LoadError>(()))
-            .map(|(loaded, _)| loaded.programs)
+            .map(|(loaded, _)| loaded.programs.clone())
     };
     let error = without("lw_waking", Hooks::Sched).expect_err("required").to_string();
     assert!(error.contains("lw_waking") && error.contains("sched_waking"), "{error}");
@@ -79,6 +80,43 @@ fn every_uprobe_loads_and_attaches_here() {
     for state in states.iter().filter(|state| !state.attached) {
         assert!(state.hook.contains("clock"), "{state:?}");
     }
+    uprobes.detach(loaded.ebpf_mut());
+}
+
+/// What lockwatt costs includes the programs that come later, and of which there is most: the one that
+/// runs at every switch of the machine, and uprobes.
+#[test]
+fn the_run_time_of_every_program_is_counted() {
+    let _alone = live::alone();
+    let own = Pid(std::process::id());
+    let groups = Groups::new(&[Group::Pthread]);
+    let settings =
+        Settings { uprobes: groups, energy: true, ..Settings::new(own, Ns(0), Hooks::Sched) };
+    let (mut loaded, _maps) =
+        load(&settings).expect("maps").attach(|_| Ok::<(), LoadError>(())).expect("attaches");
+    let (state, ..) = energy::attach(loaded.ebpf_mut(), &topology::online()).expect("maps");
+    assert!(state.attached, "{state:?}");
+    let mut uprobes = Uprobes::default();
+    uprobes.attach(loaded.ebpf_mut(), &Process::open(own).expect("alive"), groups, None);
+    let _statistics = aya::sys::enable_stats(aya::sys::Stats::RunTime).expect("5.8");
+    let mut mutex = libc::PTHREAD_MUTEX_INITIALIZER;
+    for _ in 0..1_000 {
+        // SAFETY: a mutex of this thread alone, which lives on.
+        unsafe {
+            (libc::pthread_mutex_lock(&raw mut mutex), libc::pthread_mutex_unlock(&raw mut mutex))
+        };
+        std::thread::yield_now();
+    }
+    // Some also run while they are asked, and all of them before the sum is.
+    let of = |name: &str| loaded.run_time(name).expect(name);
+    let (switches, locks, unlocks) = (of(energy::PROGRAM), of("lw_u_mutex"), of("lw_u_unlock"));
+    let planned = loaded.programs.iter().filter_map(|state| loaded.run_time(&state.name));
+    let planned = planned.fold((Ns(0), 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    let all = loaded.run_times().expect("counted");
+    println!("planned {planned:?}, lw_energy {switches:?}, locks {locks:?}, all {all:?}");
+    assert!(switches.1 > 0 && locks.1 >= 1_000 && unlocks.1 >= 1_000);
+    assert!(all.1 >= planned.1 + switches.1 + locks.1 + unlocks.1);
+    assert!(all.0 >= planned.0 + switches.0 + locks.0 + unlocks.0);
     uprobes.detach(loaded.ebpf_mut());
 }
 

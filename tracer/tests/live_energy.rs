@@ -7,12 +7,15 @@ mod live;
 #[path = "support/power.rs"]
 mod power;
 
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use live::{Workload, lock_at, lockwatt, number, path, record, said};
 use power::{Model, Simulator};
 use serde_json::Value;
-use tracer::trace::energy::EnergyWindow;
+use tracer::energy::Known;
+use tracer::trace::energy::{CpuTime, EnergyWindow};
 use tracer::trace::{TraceReader, Visited};
 
 /// How near a lock's energy must come to what the program says that it waited. On a quiet machine it was
@@ -285,6 +288,12 @@ fn a_counter_that_stops_is_told_and_its_time_is_in_no_sum() {
         let options = ["--energy", "powercap", "--powercap-root", path(simulator.root()), "--fine"];
         record(load.pid(), "5s", &trace, &options);
     });
+    // No window of the standstill is one in which nothing was used, not even the first ones.
+    let windows = windows(&trace);
+    let readings: Vec<_> = windows.iter().map(|window| window.readings[0]).collect();
+    let frozen = readings.iter().position(|one| one.known == Known::Frozen).expect("frozen");
+    assert!(frozen > 0 && readings[frozen - 1].energy.0 > 0, "{:?}", &readings[..=frozen]);
+    assert!(readings[frozen..].iter().all(|one| one.known == Known::Frozen));
     let report = live::report(&trace);
     conserved(&report);
     let domains = report["energy"]["domains"].as_array().expect("domains");
@@ -299,6 +308,124 @@ fn a_counter_that_stops_is_told_and_its_time_is_in_no_sum() {
     {
         assert!(text.contains(words), "no {words:?} in {text}");
     }
+}
+
+/// A real-time thread that a CPU never switches away from, or nearly: at most once in 0.95 s.
+struct Hog(Child);
+
+impl Hog {
+    fn start() -> Self {
+        let mut hog = Command::new("chrt");
+        hog.args(["-f", "1", "taskset", "-c", "1", "sh", "-c", "while :; do :; done"]);
+        Self(hog.spawn().expect("util-linux"))
+    }
+}
+
+impl Drop for Hog {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a CPU does before its first switch is known too.
+#[test]
+fn a_cpu_that_does_not_switch_is_accounted_for() {
+    let _alone = live::alone();
+    let folder = tempfile::tempdir_in("/dev/shm").expect("a folder");
+    let (share, trace) = (folder.path().join("share"), folder.path().join("t.lockwatt"));
+    let load = phases("3.14t", &share, &["--mode", "busy", "--threads", "1"]);
+    let simulator = Simulator::start(Model::default());
+    let hog = Hog::start();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let options = ["--energy", "powercap", "--powercap-root", path(simulator.root()), "--fine"];
+    record(load.pid(), "2s", &trace, &options);
+    drop(hog);
+    let windows = windows(&trace);
+    all_time_is_somewhere(&windows);
+    let lost = |cpu: &CpuTime| cpu.lost.total().0;
+    let by_window = windows.iter().map(|window| window.cpus.iter().map(lost).sum::<u64>());
+    let lost: u64 = by_window.clone().sum();
+    println!(
+        "lost {lost} ns, in {:?}",
+        by_window.enumerate().filter(|(_, ns)| *ns > 0).collect::<Vec<_>>()
+    );
+    // One tick at 199 Hz is 5 ms.
+    assert!(lost < 20_000_000, "{lost} ns of CPU time are not accounted for");
+}
+
+/// The machine's CPUs stay as they are: the file that lists them is another one for this recorder.
+#[test]
+fn a_cpu_that_goes_is_told_loudly_and_nothing_is_accounted_for_any_more() {
+    let _alone = live::alone();
+    let folder = tempfile::tempdir_in("/dev/shm").expect("a folder");
+    let (share, trace) = (folder.path().join("share"), folder.path().join("t.lockwatt"));
+    let online = folder.path().join("online");
+    std::fs::write(&online, "0-1\n").expect("a file");
+    let load = phases("3.14t", &share, &["--mode", "busy", "--threads", "1"]);
+    let simulator = Simulator::start(Model::default());
+    let (pid, root) = (load.pid().to_string(), path(simulator.root()));
+    let mut recorder = Command::new("unshare");
+    recorder.args(["-m", "sh", "-c"]);
+    recorder.arg(r#"mount --bind "$0" /sys/devices/system/cpu/online && exec "$@""#);
+    recorder.args([
+        path(&online),
+        env!("CARGO_BIN_EXE_lockwatt"),
+        "record",
+        "-p",
+        &pid,
+        "-d",
+        "6s",
+    ]);
+    recorder.args(["--energy", "powercap", "--powercap-root", root, "-o", path(&trace)]);
+    let recorder = recorder.stderr(Stdio::piped()).spawn().expect("util-linux");
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let file = std::fs::OpenOptions::new().write(true).open(&online).expect("the file");
+    // At once, so that nobody reads half of it.
+    file.write_at(b"0\n\n\n", 0).expect("written");
+    let output = recorder.wait_with_output().expect("an end");
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("CPUs have come or gone (online now: 0)"), "{}", said(&output));
+    let windows = windows(&trace);
+    all_time_is_somewhere(&windows);
+    let known = windows.iter().position(|window| window.threads.is_empty()).expect("some are not");
+    println!("{known} of {} windows are accounted for", windows.len());
+    assert!(known > 0, "some are");
+    for window in &windows[known..] {
+        assert!(window.threads.is_empty() && window.cpus.iter().all(|cpu| cpu.idle.0 == 0));
+    }
+    let report = live::report(&trace);
+    let package = conserved(&report);
+    assert!(number(&package["lost_uj"]) > 0 && number(&package["traced_uj"]) > 0, "{package}");
+    let lost = &report["completeness"]["lost"]["energy_cpus_changed"];
+    assert_eq!(number(lost), (windows.len() - known) as u64);
+    let text = lockwatt(&["report", path(&trace)]);
+    let text = String::from_utf8_lossy(&text.stdout);
+    assert!(text.contains("INCOMPLETE") && text.contains("LOST: energy_cpus_changed"), "{text}");
+}
+
+/// A source that was named, and has nothing that can be divided.
+#[test]
+fn what_is_of_the_whole_machine_is_shown_and_of_no_lock() {
+    let _alone = live::alone();
+    let folder = tempfile::tempdir_in("/dev/shm").expect("a folder");
+    let trace = folder.path().join("t.lockwatt");
+    let load = Workload::start("3.14t", "dict_storm", &[]);
+    let simulator = Simulator::start(Model::default());
+    std::fs::write(simulator.root().join("intel-rapl:0/name"), "psys\n").expect("renamed");
+    let options = ["--energy", "powercap", "--powercap-root", path(simulator.root())];
+    record(load.pid(), "2s", &trace, &options);
+    let report = live::report(&trace);
+    let psys = &report["energy"]["domains"][0];
+    assert_eq!((&psys["name"], &psys["split"]), (&"psys".into(), &false.into()));
+    // At least what is used when nothing runs, but for the ends.
+    assert!(number(&psys["energy_uj"]) > 6_000_000, "{psys}");
+    for lock in report["locks"].as_array().expect("locks") {
+        assert_eq!(lock["energy_uj"], Value::Null);
+    }
+    let text = lockwatt(&["report", path(&trace)]);
+    let text = String::from_utf8_lossy(&text.stdout);
+    assert!(text.contains("psys (not divided)"), "{text}");
 }
 
 /// A machine without counters: said once in every view, and everything else is there.

@@ -110,6 +110,25 @@ fn idle_workers_are_not_contention() {
     }
 }
 
+/// Where every CPU is busy, a yield of a thread that is about to sleep lasts for milliseconds, and often it
+/// is notified meanwhile: it idled all the same.
+#[test]
+fn idle_workers_are_idle_on_a_busy_machine_too() {
+    let _alone = live::alone();
+    let cpus = std::thread::available_parallelism().map_or(2, usize::from);
+    let _busy: Vec<_> = (0..cpus)
+        .map(|_| Workload::inline("3.11", "print('{}', flush=True)\nwhile True: pass"))
+        .collect();
+    let load = Workload::start("3.14t", "idle_pool", &[]);
+    let report = recorded(&load, "4s", &[]);
+    let totals = &report["totals"];
+    let [wait, spins, unclassified] =
+        ["wait_ns", "spins", "unclassified_ns"].map(|key| number(&totals[key]));
+    println!("{spins} yields, {unclassified} of {wait} ns unclassified");
+    assert!(spins > 10, "nobody yields: {totals:#}");
+    assert!(unclassified * 50 < wait, "{unclassified} of {wait} ns");
+}
+
 /// 10,000 long waits against an independent observer of the same run.
 #[test]
 fn the_sum_of_long_waits_agrees_with_bpftrace() {

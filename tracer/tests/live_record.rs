@@ -249,6 +249,33 @@ fn standard_output_takes_the_trace() {
     assert_eq!(live::report(&trace)["locks"][0]["kind"], "gil");
 }
 
+/// The programs are detached one after the other: a thread that is born meanwhile is none that somebody
+/// forgot.
+#[test]
+fn threads_born_while_a_recording_ends_are_no_loss() {
+    const CHURN: &str = "\
+import json, threading
+lock = threading.Lock()
+def request():
+    with lock: sum(range(2000))
+print(json.dumps({}), flush=True)
+while True:
+    threads = [threading.Thread(target=request) for _ in range(4)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+";
+    let _alone = live::alone();
+    let load = Workload::inline("3.11", CHURN);
+    let folder = tempfile::tempdir().expect("a folder");
+    for n in 0..4 {
+        let trace = folder.path().join(format!("{n}.lockwatt"));
+        live::record(load.pid(), "500ms", &trace, &[]);
+        let report = live::report(&trace);
+        assert!(report["threads"].as_array().expect("threads").len() > 100);
+        assert_eq!(report["completeness"]["lost"]["thread_unknown"], serde_json::Value::Null);
+    }
+}
+
 #[test]
 fn doctor_says_what_works_here_and_what_a_process_is() {
     let _alone = live::alone();

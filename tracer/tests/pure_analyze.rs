@@ -471,6 +471,27 @@ fn short_waits_are_of_the_class_of_their_locks() {
 }
 
 #[test]
+fn waits_that_are_lost_or_beyond_the_limit_are_of_the_class_of_their_locks() {
+    let mut content = sample();
+    let parked = tracer_common::Shape::Parked as u32;
+    let lock = content.locks.iter().find(|lock| lock.class == Class::Contention).unwrap().clone();
+    let sums = |waits| ShapeSums { waits, blocked: Ns(waits * 1_000), ..ShapeSums::default() };
+    let of_lock = |waits| vec![BelowSums { lock: lock.index, shape: parked, sums: sums(waits) }];
+    content.totals.limited.insert(parked, sums(50));
+    content.totals.limited_locks = of_lock(40);
+    content.totals.lost.insert(parked, sums(30));
+    content.totals.lost_locks = of_lock(29);
+    let summary = summary(&content);
+    assert_eq!((summary.completeness.limited, summary.completeness.lost_waits), (50, 33));
+    let known = (lock.kind, lock.class);
+    assert_eq!(summary.limited[&known].waits, 40);
+    assert_eq!(summary.limited[&(Kind::Unclassified, Class::Unclassified)].waits, 10);
+    let object = if known.0 == Kind::Object { 3 } else { 0 };
+    assert_eq!(summary.lost[&known].waits, 29 + object);
+    assert_eq!(summary.lost[&(Kind::Unclassified, Class::Unclassified)].waits, 1);
+}
+
+#[test]
 fn lost_records_of_yields_are_counted() {
     let mut content = sample();
     content.totals.yield_runs = 3;

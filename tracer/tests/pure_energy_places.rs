@@ -8,6 +8,7 @@ use tracer::analyze::energy::places::{Placed, by_class, by_site, by_stack};
 use tracer::analyze::fold::summarize;
 use tracer::analyze::{Side, Summary, Sums};
 use tracer::energy::Microjoules;
+use tracer::render::energy::Carbon;
 use tracer::render::flamegraph::svg;
 use tracer::render::folded::{MissingWeight, Picture, Weight, stacks};
 use tracer::render::json;
@@ -117,4 +118,17 @@ fn every_view_says_the_same() {
     assert!(svg.contains("spread over its places by the yields there"));
     let holders = Picture { side: Side::Holder, ..picture };
     assert_eq!(stacks(&summary, holders), Err(MissingWeight::EnergyOfHolders));
+}
+
+/// Written piece by piece it is the same text, whatever is cut and whatever is empty.
+#[test]
+fn a_written_report_is_the_report() {
+    for summary in [recorded(), richer(), Summary::default()] {
+        for (top, carbon) in [(None, None), (Some(1), Some(Carbon(400.0))), (Some(0), None)] {
+            let mut written = Vec::new();
+            json::write(&mut written, &summary, top, carbon).unwrap();
+            let whole = json::text(&json::report_with(&summary, top, carbon));
+            assert_eq!(String::from_utf8(written).unwrap(), whole);
+        }
+    }
 }

@@ -61,7 +61,8 @@ fn lw_energy(ctx: BtfTracePointContext) -> i32 {
 }
 
 /// A CPU-clock sample found this task running. Now and then no switch to it was seen, for a reason that
-/// is not known yet: then its slice begins here, instead of at its end.
+/// is not known yet: then its slice begins here, instead of at its end. So does the first one of a CPU
+/// that has not switched since the program was attached.
 #[inline(always)]
 pub(super) fn runs(task: Task) {
     // SAFETY: a helper without arguments.
@@ -70,7 +71,7 @@ pub(super) fn runs(task: Task) {
     let owner = kind_of(task);
     // SAFETY: this CPU's value; interrupts are off wherever it is written.
     let (kind, tid, since) = unsafe { ((*clock).kind, (*clock).tid, (*clock).since_ns) };
-    if since != 0 && owner != (kind, tid) {
+    if since == 0 || owner != (kind, tid) {
         slice_ends(owner, owner);
     }
 }

@@ -58,6 +58,8 @@ pub(crate) struct Score {
     pub(crate) true_ns: Vec<u64>,
     /// How far the times are off, least first.
     pub(crate) off_ns: Vec<u64>,
+    /// What the program took for waits though it slept in none of them: in no share.
+    pub(crate) awake: u64,
     /// Waits that were lost, of any reason.
     pub(crate) lost: u64,
     /// What was wrong, a few of each kind.
@@ -76,7 +78,13 @@ pub(crate) fn score(account: &Account, recording: &Recording) -> Result<Score> {
     for truth in &account.waits {
         let duration = account.duration(truth)?;
         let recorded = recording.waits.get(&truth.tid).map_or(&[][..], Vec::as_slice);
-        score.take(truth, duration, judge(truth, duration, recorded));
+        let verdict = judge(truth, duration, recorded);
+        // Long, but it never slept: what took its CPU away was another program, not a lock.
+        if verdict.is_none() && truth.slept == Some(0) {
+            score.awake += 1;
+            continue;
+        }
+        score.take(truth, duration, verdict);
     }
     for seen in recording.waits.values().flatten() {
         score.fill(seen);

@@ -29,6 +29,8 @@ pub(crate) struct Truth {
     pub(crate) end_ns: u64,
     /// How long the thread was on a CPU between the two, by the kernel's own account.
     pub(crate) cpu_ns: u64,
+    /// How often it left a CPU between the two to sleep, if the program says so.
+    pub(crate) slept: Option<u64>,
     /// How often it left a CPU between the two though it could have gone on: preempted, or a yield.
     pub(crate) lost_cpu: u64,
     /// Who was in the way, or ended the wait; none if that was not one thread alone.

@@ -11,14 +11,14 @@ pub(super) fn median(values: &mut [f64]) -> f64 {
 /// a binomial(n, 1/2) falls with that probability. `values` are sorted.
 pub(super) fn median_interval(values: &[f64]) -> (f64, f64) {
     let n = values.len();
-    let mut term = 0.5_f64.powi(i32::try_from(n).unwrap_or(i32::MAX)); // P(X = 0)
+    #[expect(clippy::cast_precision_loss, reason = "small counts")]
+    let count = |n: usize| n as f64;
+    // As a logarithm: 0.5^n is no number of its own beyond 1,074.
+    let mut term = count(n) * 0.5_f64.ln(); // ln P(X = 0)
     let (mut below, mut rank) = (0.0, 0);
-    while below + term <= 0.025 && rank < n / 2 {
-        below += term;
-        #[expect(clippy::cast_precision_loss, reason = "small counts")]
-        {
-            term *= (n - rank) as f64 / (rank + 1) as f64;
-        }
+    while below + term.exp() <= 0.025 && rank < n / 2 {
+        below += term.exp();
+        term += (count(n - rank) / count(rank + 1)).ln();
         rank += 1;
     }
     // `rank` values may lie below the interval on each side.

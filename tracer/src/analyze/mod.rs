@@ -23,6 +23,7 @@ pub mod summary;
 pub mod sums;
 mod tally;
 
+pub(crate) use completeness::UNSEEN_SWITCHES;
 pub use completeness::{Completeness, UnseenSwitches};
 pub use fold::{Fold, summarize, summarize_as, summarize_small};
 pub use graph::Graph;

@@ -90,6 +90,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         let words = "compare wants two commands: `-- CMD_A --- CMD_B`";
         return Err(Fault::Usage(words.to_owned()).into());
     };
+    args.energy.check()?;
     // Not after the first one has run for an hour.
     for command in [a, b] {
         check(command)?;

@@ -9,6 +9,7 @@ use clap::ValueEnum;
 
 use super::duration::parse_with_unit;
 use crate::energy::calibration::{Calibration, DEFAULT};
+use crate::energy::source::described;
 use crate::energy::{Quality, Source, SourceError, Wanted, settle, topology};
 use crate::fault::Fault;
 use crate::trace::energy::EnergySource;
@@ -18,6 +19,8 @@ const WINDOW: Duration = Duration::from_millis(100);
 const FINE: Duration = Duration::from_millis(10);
 /// A counter that moves once a millisecond says little of less.
 const SHORTEST: Duration = Duration::from_millis(5);
+/// A counter with 32 bits wraps every five minutes at 200 W: it is read more often than that.
+const LONGEST: Duration = Duration::from_secs(60);
 /// Of two busy threads of a core each counts so much: 11/20, as HaPPy (ATC'14) and DEEP-mon have it.
 const SMT_WEIGHT: u32 = 550_000;
 
@@ -30,7 +33,8 @@ pub(super) struct SourceArgs {
     #[arg(long, value_name = "SOURCE", default_value = "auto", value_parser = wanted)]
     pub(super) energy: Wanted,
 
-    /// Read a powercap tree elsewhere than in /sys/class/powercap; its energy is called simulated
+    /// Read a powercap tree elsewhere than in /sys/class/powercap; its energy is called simulated. Only
+    /// with --energy auto or powercap
     #[arg(long, value_name = "DIR")]
     pub(super) powercap_root: Option<PathBuf>,
 
@@ -49,7 +53,8 @@ pub(super) struct EnergyArgs {
     #[arg(long)]
     fine: bool,
 
-    /// Read them so often; not below 5ms, where a counter that moves once a millisecond says little
+    /// Read them so often; not below 5ms, where a counter that moves once a millisecond says little, and
+    /// not above 60s
     #[arg(long, value_name = "TIME", value_parser = parse_with_unit, conflicts_with = "fine")]
     energy_window: Option<Duration>,
 
@@ -142,18 +147,43 @@ impl EnergyArgs {
         }
     }
 
+    /// What can be said of the options before anything is looked at.
+    ///
+    /// # Errors
+    /// They contradict each other, or make no sense.
+    pub(super) fn check(&self) -> Result<(), Fault> {
+        let usage = |words: &str| Err(Fault::Usage(words.to_owned()));
+        let window = self.window();
+        if window < SHORTEST {
+            return usage(
+                "--energy-window: not below 5ms: counters move once a millisecond, so that a window \
+                 would be mostly error",
+            );
+        }
+        if window > LONGEST {
+            return usage(
+                "--energy-window: not above 60s: a counter wraps every few minutes, and must not do so \
+                 unseen",
+            );
+        }
+        let reads_tree = matches!(self.source.energy, Wanted::Auto | Wanted::Powercap);
+        if self.source.powercap_root.is_some() && !reads_tree {
+            return usage(&SourceError::NoTree.to_string());
+        }
+        Ok(())
+    }
+
+    fn window(&self) -> Duration {
+        self.energy_window.unwrap_or(if self.fine { FINE } else { WINDOW })
+    }
+
     /// Finds the source and says how it will be read.
     ///
     /// # Errors
     /// A source that was asked for by name is absent or does not count; or what was calibrated is not
     /// known.
     pub(super) fn prepare(&self) -> Result<Ready> {
-        let window = self.energy_window.unwrap_or(if self.fine { FINE } else { WINDOW });
-        if window < SHORTEST {
-            let words = "--energy-window: not below 5ms: counters move once a millisecond, so that \
-                         a window would be mostly error";
-            return Err(Fault::Usage(words.to_owned()).into());
-        }
+        let window = self.window();
         let mut record = EnergySource {
             window: Ns(u64::try_from(window.as_nanos()).unwrap_or(u64::MAX)),
             cpus: topology::online(),
@@ -195,6 +225,8 @@ impl EnergyArgs {
             "--spin-weight calibrated: the calibration has none: a busy thread was too close to idle; \
              `lockwatt calibrate` again, for longer (-d 60s)"
         );
+        // Only now: a calibration is of the source as such.
+        record.source = described(&*source);
         Ok(Ready { wanted, source: Some(source), record })
     }
 }

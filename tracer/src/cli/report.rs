@@ -1,7 +1,7 @@
 //! `lockwatt report`: what a trace says, as text or JSON. Also how the other commands over stored
 //! traces open one.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -105,11 +105,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         width: terminal_width(),
         carbon: args.carbon,
     };
-    let text = match args.format {
-        Format::Text => text::report(&summary, view),
-        Format::Json => json::text(&json::report_with(&summary, args.top, args.carbon)),
-    };
-    print(text.as_bytes())
+    match args.format {
+        Format::Text => print(text::report(&summary, view).as_bytes()),
+        Format::Json => {
+            let mut out = BufWriter::new(io::stdout().lock());
+            json::write(&mut out, &summary, args.top, args.carbon)
+                .and_then(|()| out.flush())
+                .context("cannot write to standard output")
+        }
+    }
 }
 
 /// Deadlocks and the answer, and nothing else: what `record` says when it is done.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::counter::Raw;
-use super::domain::{Domain, Meter, Part, arrange};
+use super::domain::{Domain, Meter, Part, arrange_made};
 use super::source::{Quality, Source, SourceError};
 use crate::units::Monotonic;
 
@@ -24,7 +24,7 @@ impl Model {
             meter: Meter::Model,
             ..Domain::default()
         }];
-        arrange(&mut domains);
+        arrange_made(&mut domains);
         Self { watts, domains }
     }
 }
@@ -104,9 +104,19 @@ impl Replay {
             None => Domain::of_zone(name, None),
         };
         let mut domains: Vec<Domain> = names.iter().map(zone).collect();
-        arrange(&mut domains);
+        for (domain, readings) in domains.iter_mut().zip(&readings) {
+            domain.period_ns = domain.period_ns.max(period(readings));
+        }
+        arrange_made(&mut domains);
         Ok(Self { path: path.to_owned(), domains, readings, start: None })
     }
+}
+
+/// The usual time from one of a zone's lines to the next, in ns.
+fn period(readings: &[(u64, u64)]) -> u64 {
+    let mut gaps: Vec<u64> = readings.windows(2).map(|two| two[1].0 - two[0].0).collect();
+    gaps.sort_unstable();
+    gaps.get(gaps.len() / 2).copied().unwrap_or(0)
 }
 
 impl Source for Replay {
@@ -149,6 +159,11 @@ mod tests {
         for (at, package) in [(100, 10), (109, 10), (110, 20), (1_000, 20)] {
             assert_eq!(replay.read(Monotonic(at))[0], Raw::Value(package), "{at}");
         }
+        // What stands between two lines has not stopped.
+        std::fs::write(&path, "0 a 1\n2000000000 a 2\n4000000000 a 3\n4000000001 b 1\n").unwrap();
+        let periods: Vec<_> =
+            Replay::open(&path).unwrap().domains().iter().map(|one| one.period_ns).collect();
+        assert_eq!(periods, [2_000_000_000, 1_000_000]);
         for (text, words) in
             [("x", "line 1"), ("", "no readings"), ("2 a 1\n1 a 1", "back in time")]
         {

@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use super::assumed::{Model, Replay};
+use super::domain::divides;
 use super::hwmon::{Files, HWMON, SUPPLIES};
 use super::perf::Perf;
 use super::powercap::Powercap;
 use super::probe::probe;
-use super::source::{Source, SourceError, Wanted};
+use super::source::{Source, SourceError, Wanted, described};
+use super::topology::online;
 
 /// A source, or why there is none.
 pub type Chosen = Result<Box<dyn Source>, String>;
@@ -17,21 +19,41 @@ pub type Settled = Result<(Wanted, Box<dyn Source>), String>;
 
 type Open = fn() -> Result<Box<dyn Source>, SourceError>;
 
-/// The counters of a machine, in the order in which `auto` tries them: what counts the processor alone
-/// comes before what counts the machine.
+/// The counters of a machine, in the order in which `auto` tries them.
 const COUNTERS: [(&str, Open); 4] = [
     ("powercap", || Powercap::open(None).map(boxed)),
     ("perf", || Perf::open().map(boxed)),
-    ("hwmon", || Files::hwmon(Path::new(HWMON)).map(boxed)),
+    ("hwmon", hwmon),
     ("battery", || Files::battery(Path::new(SUPPLIES)).map(boxed)),
 ];
 
-/// Every counter of this machine, and what it is, or why it can't be used. Takes a second for each that
-/// is there.
+fn hwmon() -> Result<Box<dyn Source>, SourceError> {
+    Files::hwmon(Path::new(HWMON), &online()).map(boxed)
+}
+
+/// Every counter of this machine, and what it is, or why `auto` doesn't take it. Takes a second for each
+/// that is there.
 pub fn survey() -> impl Iterator<Item = (&'static str, Result<String, SourceError>)> {
     COUNTERS
         .into_iter()
-        .map(|(name, open)| (name, counts(name, open()).map(|source| source.describe())))
+        .map(|(name, open)| (name, divided(name, open()).map(|source| described(&*source))))
+}
+
+/// A source that counts, and what it counts can be divided.
+fn divided(
+    name: &str,
+    source: Result<Box<dyn Source>, SourceError>,
+) -> Result<Box<dyn Source>, SourceError> {
+    let source = counts(name, source)?;
+    if divides(source.domains()) {
+        return Ok(source);
+    }
+    let found: Vec<&str> = source.domains().iter().map(|domain| domain.name.as_str()).collect();
+    let reason = format!(
+        "it has {}, of the whole machine or of nobody knows what; --energy {name} shows that",
+        found.join(", ")
+    );
+    Err(SourceError::Undivided { name: name.to_owned(), reason })
 }
 
 /// A source that counts.
@@ -48,8 +70,12 @@ fn counts(
 
 /// Finds the source. `Ok(Err(reason))`: time only, and why.
 ///
+/// One that was asked for by name may be such that nothing of it can be divided: then that is shown, and
+/// no more.
+///
 /// # Errors
-/// A source that was asked for by name is absent, or does not count.
+/// A source that was asked for by name is absent, or does not count; or it reads no powercap tree, and one
+/// was named.
 pub fn choose(wanted: &Wanted, powercap_root: Option<&Path>) -> Result<Chosen, SourceError> {
     Ok(settle(wanted, powercap_root)?.map(|(_, source)| source))
 }
@@ -59,6 +85,9 @@ pub fn choose(wanted: &Wanted, powercap_root: Option<&Path>) -> Result<Chosen, S
 /// # Errors
 /// As above.
 pub fn settle(wanted: &Wanted, powercap_root: Option<&Path>) -> Result<Settled, SourceError> {
+    if powercap_root.is_some() && !matches!(wanted, Wanted::Auto | Wanted::Powercap) {
+        return Err(SourceError::NoTree);
+    }
     let powercap = || Powercap::open(powercap_root).map(boxed);
     let named = match wanted {
         Wanted::None => return Ok(Err("not asked for (--energy none)".to_owned())),
@@ -67,8 +96,11 @@ pub fn settle(wanted: &Wanted, powercap_root: Option<&Path>) -> Result<Settled, 
         Wanted::Auto => {
             let mut reasons = Vec::new();
             for (name, open) in COUNTERS {
-                match counts(name, open()) {
+                match divided(name, open()) {
                     Ok(source) => return Ok(Ok((name.parse()?, source))),
+                    Err(SourceError::Undivided { reason, .. }) => {
+                        reasons.push(format!("{name} can't be divided over tasks ({reason})"));
+                    }
                     Err(SourceError::Dead { reason, .. }) => {
                         reasons.push(format!("{name} does not count ({reason})"));
                     }
@@ -82,7 +114,7 @@ pub fn settle(wanted: &Wanted, powercap_root: Option<&Path>) -> Result<Settled, 
         }
         Wanted::Powercap => counts("powercap", powercap()),
         Wanted::Perf => counts("perf", Perf::open().map(boxed)),
-        Wanted::Hwmon => counts("hwmon", Files::hwmon(Path::new(HWMON)).map(boxed)),
+        Wanted::Hwmon => counts("hwmon", hwmon()),
         Wanted::Battery => counts("battery", Files::battery(Path::new(SUPPLIES)).map(boxed)),
         Wanted::Model(watts) => Ok(boxed(Model::new(*watts))),
         Wanted::Replay(path) => Replay::open(path).map(boxed),
@@ -122,10 +154,9 @@ mod tests {
         }
     }
 
-    #[test]
-    fn one_that_counts_is_taken() {
-        let tree = tree();
-        let counter = tree.path().join("intel-rapl:0/energy_uj");
+    /// Runs something while a zone counts.
+    fn while_it_counts<T>(tree: &Path, run: impl FnOnce() -> T) -> T {
+        let counter = tree.join("intel-rapl:0/energy_uj");
         // Written at once each time, and never cut, so that no reader sees half of it.
         let file = fs::OpenOptions::new().write(true).open(&counter).unwrap();
         let stop = AtomicBool::new(false);
@@ -140,11 +171,41 @@ mod tests {
                     }
                 }
             });
-            let chosen = settle(&Wanted::Auto, Some(tree.path()));
+            let done = run();
             stop.store(true, Ordering::Relaxed);
-            let (name, source) = chosen.unwrap().unwrap();
-            assert_eq!((name, source.quality()), (Wanted::Powercap, Quality::Simulated));
+            done
+        })
+    }
+
+    #[test]
+    fn one_that_counts_is_taken() {
+        let tree = tree();
+        let chosen = while_it_counts(tree.path(), || settle(&Wanted::Auto, Some(tree.path())));
+        let (name, source) = chosen.unwrap().unwrap();
+        assert_eq!((name, source.quality()), (Wanted::Powercap, Quality::Simulated));
+    }
+
+    /// Named, it is shown; by itself it is not taken, and what it has is said.
+    #[test]
+    fn psys_alone_is_not_divided() {
+        let tree = tree();
+        fs::write(tree.path().join("intel-rapl:0/name"), "psys\n").unwrap();
+        let (named, by_itself) = while_it_counts(tree.path(), || {
+            let named = choose(&Wanted::Powercap, Some(tree.path()));
+            (named, divided("powercap", Powercap::open(Some(tree.path())).map(boxed)))
         });
+        let named = named.unwrap().unwrap();
+        assert!(named.domains().len() == 1 && !divides(named.domains()));
+        let words = by_itself.err().unwrap().to_string();
+        assert!(words.contains("divided over tasks: it has psys, of the whole machine"), "{words}");
+    }
+
+    #[test]
+    fn a_tree_is_for_powercap() {
+        for wanted in [Wanted::Perf, Wanted::Hwmon, Wanted::Model(1.0), Wanted::None] {
+            let error = choose(&wanted, Some(Path::new("/nowhere"))).err();
+            assert!(matches!(error, Some(SourceError::NoTree)), "{wanted:?}");
+        }
     }
 
     #[test]

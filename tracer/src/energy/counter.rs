@@ -8,8 +8,10 @@ use crate::units::{Monotonic, Ns};
 
 /// No package uses more than this, in watts: a counter that seems to has been reset.
 pub const MOST_WATTS: f64 = 2_000.0;
-/// A counter that has not moved for so long has stopped.
+/// A counter that has not moved for so long has stopped, …
 pub const FROZEN_AFTER: Ns = Ns(1_000_000_000);
+/// … but one that is brought up to date seldom, only after so many of its periods.
+const FROZEN_AFTER_PERIODS: u64 = 5;
 
 /// What a source says of one domain at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +36,8 @@ pub enum Known {
     /// The counter began anew in this window: how much it had counted before is not known. None of
     /// the window's energy is in any sum.
     Reset,
-    /// The counter has stood still for a second or longer.
+    /// The counter stands still, for a second or longer, or it did and moved in this window: over which
+    /// windows that energy was used is not known. None of it is in any sum.
     Frozen,
     /// The domain can't be read any more.
     Gone,
@@ -50,6 +53,8 @@ pub struct Tracker {
     step: u64,
     last: Option<(Monotonic, u64)>,
     moved: Monotonic,
+    frozen_after: Ns,
+    frozen: bool,
     gone: bool,
 }
 
@@ -67,6 +72,11 @@ impl Tracker {
             step: domain.quantum_uj as u64,
             last: None,
             moved: Monotonic(0),
+            frozen_after: Ns(domain
+                .period_ns
+                .saturating_mul(FROZEN_AFTER_PERIODS)
+                .max(FROZEN_AFTER.0)),
+            frozen: false,
             gone: false,
         }
     }
@@ -99,10 +109,14 @@ impl Tracker {
             }
             Meter::Counter { range_uj } => {
                 if value == last {
-                    let frozen = at.since(self.moved) >= FROZEN_AFTER;
-                    return (zero, if frozen { Known::Frozen } else { Known::Measured });
+                    self.frozen |= at.since(self.moved) >= self.frozen_after;
+                    return (zero, if self.frozen { Known::Frozen } else { Known::Measured });
                 }
-                // Since it last moved, as one that had stopped may catch up.
+                if std::mem::take(&mut self.frozen) {
+                    self.moved = at;
+                    return (zero, Known::Frozen);
+                }
+                // Since it last moved, as one may stand for a while and catch up.
                 let since_moved = at.since(self.moved);
                 self.moved = at;
                 let delta = if value > last {
@@ -170,6 +184,40 @@ mod tests {
         assert_eq!(all[11], (0, Known::Frozen));
         let all = feed(&mut tracker, &[(1_300, Raw::Gone), (1_400, Raw::Value(9_000_000))]);
         assert_eq!(all, [(0, Known::Gone), (0, Known::Gone)]);
+    }
+
+    /// What it counted meanwhile is of no window that is known.
+    #[test]
+    fn what_a_counter_catches_up_after_it_stood_still_is_in_no_window() {
+        let mut tracker = tracker(None);
+        let value = |uj| Raw::Value(uj);
+        let all = feed(
+            &mut tracker,
+            &[(0, value(0)), (100, value(1_000)), (1_100, value(1_000)), (1_200, value(9_000_000))],
+        );
+        assert_eq!(all[1..], [(1_000, Known::Measured), (0, Known::Frozen), (0, Known::Frozen)]);
+        let all = feed(&mut tracker, &[(1_300, value(9_000_500)), (2_200, value(9_000_500))]);
+        assert_eq!(all, [(500, Known::Measured), (0, Known::Measured)]);
+    }
+
+    /// One that is brought up to date every second stands still in between.
+    #[test]
+    fn a_slow_counter_is_given_five_periods() {
+        let domain = Domain {
+            meter: Meter::Counter { range_uj: None },
+            period_ns: 1_000_000_000,
+            ..Domain::default()
+        };
+        let mut tracker = Tracker::new(&domain);
+        let readings: Vec<_> =
+            (0..100).map(|n| (n * 100, Raw::Value(n / 10 * 1_000_000))).collect();
+        let all = feed(&mut tracker, &readings);
+        assert!(all.iter().all(|(_, known)| *known == Known::Measured), "{all:?}");
+        assert_eq!(all.iter().map(|(energy, _)| energy).sum::<u64>(), 9_000_000);
+        let all = feed(&mut tracker, &[(13_900, Raw::Value(9_000_000))]);
+        assert_eq!(all, [(0, Known::Measured)]);
+        let all = feed(&mut tracker, &[(14_000, Raw::Value(9_000_000))]);
+        assert_eq!(all, [(0, Known::Frozen)]);
     }
 
     #[test]

@@ -112,16 +112,15 @@ fn package_of(name: &str) -> Option<(u32, Option<u32>)> {
     }
 }
 
-/// Says which domain lies in which, and which are split: every package and memory, or where there is
-/// no package the first domain of the whole machine. So nothing is counted twice: a package's cores
-/// are in the package, and all packages in `psys`.
+/// Says which domain lies in which, and which are split: every package, and memory. So nothing is
+/// counted twice: a package's cores are in the package, and all packages in `psys`. What is of the whole
+/// machine, or of nobody knows what, is never split: disks, fans and the power supply are in it, of which
+/// no task's time on a CPU says anything.
 pub fn arrange(domains: &mut [Domain]) {
     let position = |wanted: &dyn Fn(&Domain) -> bool, domains: &[Domain]| {
         domains.iter().position(wanted).and_then(|n| u32::try_from(n).ok())
     };
-    let has_package = domains.iter().any(|domain| domain.part == Part::Package);
     let psys = position(&|domain| domain.part == Part::Psys, domains);
-    let machine = position(&|domain| domain.part == Part::Machine, domains);
     for n in 0..domains.len() {
         let one = domains[n].clone();
         let own_package = position(
@@ -132,19 +131,31 @@ pub fn arrange(domains: &mut [Domain]) {
             },
             domains,
         );
-        let at = u32::try_from(n).ok();
         domains[n].parent = match one.part {
             Part::Core | Part::Uncore => own_package,
             Part::Package => psys,
             Part::Dram | Part::Psys | Part::Machine => None,
         };
-        domains[n].split = match one.part {
-            Part::Package | Part::Dram => true,
-            Part::Core | Part::Uncore => false,
-            Part::Psys => !has_package && psys == at,
-            Part::Machine => !has_package && psys.is_none() && machine == at,
-        };
+        domains[n].split = matches!(one.part, Part::Package | Part::Dram);
     }
+}
+
+/// The same for numbers that somebody made or assumed: where they have no package, the first of the
+/// whole machine is split. There is nothing else in it than what they say.
+pub fn arrange_made(domains: &mut [Domain]) {
+    arrange(domains);
+    let first = |part| domains.iter().position(|domain| domain.part == part);
+    let has_package = first(Part::Package).is_some();
+    let whole = first(Part::Psys).or_else(|| first(Part::Machine)).filter(|_| !has_package);
+    if let Some(domain) = whole.and_then(|n| domains.get_mut(n)) {
+        domain.split = true;
+    }
+}
+
+/// There is a domain whose energy threads and locks get a part of. Memory's is in none of theirs.
+#[must_use]
+pub fn divides(domains: &[Domain]) -> bool {
+    domains.iter().any(|domain| domain.split && domain.part != Part::Dram)
 }
 
 #[cfg(test)]
@@ -178,8 +189,21 @@ mod tests {
         assert_eq!(split, [false, true, false, true, true]);
         let parents: Vec<_> = all.iter().map(|domain| domain.parent).collect();
         assert_eq!(parents, [None, Some(0), Some(1), None, Some(0)]);
-        let mut alone = vec![Domain::of_zone("psys", None)];
-        arrange(&mut alone);
-        assert!(alone[0].split);
+        assert!(divides(&all));
+    }
+
+    /// What a board or a battery says is of disks, fans and screens too.
+    #[test]
+    fn the_whole_machine_is_split_only_if_somebody_made_it() {
+        let zone = |name| Domain::of_zone(name, None);
+        let split = |all: &[Domain]| all.iter().map(|domain| domain.split).collect::<Vec<_>>();
+        let mut all = vec![zone("anything"), zone("psys"), Domain::of_zone("dram", Some("x"))];
+        arrange(&mut all);
+        assert_eq!((split(&all), divides(&all)), (vec![false, false, true], false));
+        arrange_made(&mut all);
+        assert_eq!((split(&all), divides(&all)), (vec![false, true, true], true));
+        let mut packages = vec![zone("psys"), zone("package-0")];
+        arrange_made(&mut packages);
+        assert_eq!(split(&packages), [false, true]);
     }
 }

@@ -10,7 +10,7 @@ use std::os::fd::{FromRawFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use super::counter::Raw;
-use super::domain::{Domain, Meter, arrange};
+use super::domain::{Domain, Meter, Part, arrange};
 use super::source::{Quality, Source, SourceError};
 use super::topology::{Cpu, cpu_list, online};
 use crate::units::Monotonic;
@@ -19,17 +19,56 @@ use crate::units::Monotonic;
 pub const PMU: &str = "/sys/bus/event_source/devices/power";
 const NAME: &str = "perf";
 
+/// The coarsest step of psys: a joule on Sapphire Rapids (`rapl_check_hw_unit`).
+const PSYS_QUANTUM_UJ: f64 = 1e6;
+/// After so many changes it is sure what the step is: that all of them are even by chance is one in 65,536.
+const SURE: u32 = 16;
+
 /// One open event.
 struct Event {
     file: Box<dyn Read + Send>,
     /// µJ in one count.
     scale: f64,
+    last: u64,
+    changes: u32,
+    /// All bits that were ever set.
+    bits: u64,
+}
+
+impl Event {
+    fn new(file: Box<dyn Read + Send>, scale: f64) -> Self {
+        Self { file, scale, last: 0, changes: 0, bits: 0 }
+    }
+
+    /// Its count, of 2^-32 J each; none if it can't be read.
+    fn count(&mut self) -> Option<u64> {
+        let mut bytes = [0; 8];
+        let 8 = self.file.read(&mut bytes).ok()? else { return None };
+        let count = u64::from_ne_bytes(bytes);
+        self.bits |= count;
+        if count != self.last {
+            self.last = count;
+            self.changes = self.changes.saturating_add(1);
+        }
+        Some(count)
+    }
+
+    /// The counter's step in µJ, once it is sure. sysfs has the scale of a count and not the step of the
+    /// counter, which is 2^-14 or 2^-16 J, for the memory of servers always the latter, for psys 1 J on
+    /// some. But counts are the counter's value shifted by as many bits as a step is larger
+    /// (`rapl_scale`, `arch/x86/events/rapl.c`), so that they end in as many zeros.
+    #[expect(clippy::cast_precision_loss, reason = "a power of two")]
+    fn step(&self) -> Option<f64> {
+        let step = 1u64.checked_shl(self.bits.trailing_zeros())?;
+        (self.changes >= SURE).then_some(step as f64 * self.scale)
+    }
 }
 
 /// The PMU's events.
 pub struct Perf {
     domains: Vec<Domain>,
     events: Vec<Event>,
+    left_out: Vec<String>,
 }
 
 /// What sysfs says of an event.
@@ -92,7 +131,7 @@ impl Perf {
                 match open(kind, event.config, cpu) {
                     Ok(file) => {
                         domains.push(domain(event, &outer));
-                        opened.push(Event { file, scale: event.scale });
+                        opened.push(Event::new(file, event.scale));
                     }
                     Err(error) => refused = format!("event energy-{}: {error}", event.name),
                 }
@@ -102,7 +141,7 @@ impl Perf {
             return Err(absent(refused));
         }
         arrange(&mut domains);
-        Ok(Self { domains, events: opened })
+        Ok(Self { domains, events: opened, left_out: Vec::new() })
     }
 }
 
@@ -135,6 +174,9 @@ fn domain(event: &Described, outer: &str) -> Domain {
         name => Domain::of_zone(name, None),
     };
     domain.meter = Meter::Counter { range_uj: None };
+    if domain.part == Part::Psys {
+        domain.quantum_uj = PSYS_QUANTUM_UJ;
+    }
     domain
 }
 
@@ -196,6 +238,17 @@ impl Source for Perf {
         &self.domains
     }
 
+    fn leave_out(&mut self, place: usize, why: &str) {
+        self.domains.remove(place);
+        self.events.remove(place);
+        arrange(&mut self.domains);
+        self.left_out.push(why.to_owned());
+    }
+
+    fn left_out(&self) -> &[String] {
+        &self.left_out
+    }
+
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -203,14 +256,12 @@ impl Source for Perf {
         reason = "counts to µJ; casts from floating point saturate"
     )]
     fn read(&mut self, _at: Monotonic) -> Vec<Raw> {
-        let value = |event: &mut Event| {
-            let mut bytes = [0; 8];
-            match event.file.read(&mut bytes) {
-                Ok(8) => Raw::Value((u64::from_ne_bytes(bytes) as f64 * event.scale) as u64),
-                _ => Raw::Gone,
-            }
+        let value = |(event, domain): (&mut Event, &mut Domain)| {
+            let Some(count) = event.count() else { return Raw::Gone };
+            domain.quantum_uj = event.step().unwrap_or(domain.quantum_uj);
+            Raw::Value((count as f64 * event.scale) as u64)
         };
-        self.events.iter_mut().map(value).collect()
+        self.events.iter_mut().zip(&mut self.domains).map(value).collect()
     }
 }
 
@@ -317,6 +368,40 @@ mod tests {
         let values = [1, 2, 5, 3, 8_001, 8_002, 8_003];
         assert_eq!(perf.read(Monotonic(0)), values.map(Raw::Value));
         assert_eq!(perf.read(Monotonic(1)), values.map(|value| Raw::Value(2 * value)));
+    }
+
+    /// As on a server: 2^-14 J, of memory 2^-16 J, of psys 1 J.
+    #[test]
+    fn the_step_is_that_of_the_counter() {
+        let dir = pmu("0\n");
+        for name in ["cores", "pkg", "ram", "gpu", "psys"] {
+            let scale = dir.path().join(format!("events/energy-{name}.scale"));
+            fs::write(scale, "2.3283064365386962890625e-10\n").unwrap();
+        }
+        let fake = |_, config, _| {
+            let bits = [18, 18, 16, 18, 32][config as usize - 1];
+            Ok(Box::new(Fake { value: 0, step: 3 << bits }) as Box<dyn Read + Send>)
+        };
+        let mut perf = Perf::open_in(dir.path(), &cpus(&[(0, 0, None)]), fake).unwrap();
+        let steps = |perf: &Perf| -> Vec<(String, f64)> {
+            let of = |one: &Domain| (one.name.clone(), one.quantum_uj.round());
+            perf.domains.iter().map(of).collect()
+        };
+        let of = |core, memory: f64| {
+            let [core, pkg, gpu] = ["core", "", "uncore"].map(|name| (name, core));
+            [core, gpu, pkg, ("psys", 1e6), ("dram", memory)]
+                .map(|(name, step)| match name {
+                    "" => ("package-0".to_owned(), step),
+                    "psys" => ("psys".to_owned(), step),
+                    name => (format!("package-0/{name}"), step),
+                })
+                .to_vec()
+        };
+        assert_eq!(steps(&perf), of(61.0, 61.0));
+        for n in 0..SURE {
+            perf.read(Monotonic(n.into()));
+        }
+        assert_eq!(steps(&perf), of(61.0, 15.0));
     }
 
     #[test]

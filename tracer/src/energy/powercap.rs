@@ -23,6 +23,7 @@ pub struct Powercap {
     simulated: bool,
     domains: Vec<Domain>,
     files: Vec<File>,
+    left_out: Vec<String>,
 }
 
 struct Zone {
@@ -74,7 +75,7 @@ impl Powercap {
         let (mut domains, files): (Vec<_>, Vec<_>) =
             zones.into_iter().map(|zone| (zone.domain, zone.file)).unzip();
         arrange(&mut domains);
-        Ok(Self { root: root.to_owned(), simulated, domains, files })
+        Ok(Self { root: root.to_owned(), simulated, domains, files, left_out: Vec::new() })
     }
 }
 
@@ -118,6 +119,17 @@ impl Source for Powercap {
 
     fn domains(&self) -> &[Domain] {
         &self.domains
+    }
+
+    fn leave_out(&mut self, place: usize, why: &str) {
+        self.domains.remove(place);
+        self.files.remove(place);
+        arrange(&mut self.domains);
+        self.left_out.push(why.to_owned());
+    }
+
+    fn left_out(&self) -> &[String] {
+        &self.left_out
     }
 
     fn read(&mut self, _at: Monotonic) -> Vec<Raw> {

@@ -67,6 +67,17 @@ pub enum SourceError {
         /// What was seen.
         reason: String,
     },
+    /// It counts, and only what can't be divided.
+    #[error("energy source {name} has nothing that can be divided over tasks: {reason}")]
+    Undivided {
+        /// As it was asked for.
+        name: String,
+        /// What it has.
+        reason: String,
+    },
+    /// A tree was named for a source that reads none.
+    #[error("--powercap-root is for --energy powercap or auto: this source reads no such tree")]
+    NoTree,
     /// The words make no sense.
     #[error(
         "--energy {text}: give auto, powercap, perf, hwmon, battery, model:WATTS, replay:FILE or none"
@@ -99,10 +110,32 @@ pub trait Source: Send {
     /// Reads all of them now; one for each domain.
     fn read(&mut self, at: Monotonic) -> Vec<Raw>;
 
+    /// From now on it does not have this domain, which is no use; `why` is for people. Not for those that
+    /// nobody looks at first ([`super::probe::probe`]).
+    fn leave_out(&mut self, place: usize, why: &str) {
+        let _ = (place, why);
+    }
+
+    /// What was left out, and why.
+    fn left_out(&self) -> &[String] {
+        &[]
+    }
+
     /// Watts per busy core, if that is assumed instead of read.
     fn assumed_watts(&self) -> Option<f64> {
         None
     }
+}
+
+/// What a source is, and what it had and is not used.
+#[must_use]
+pub fn described(source: &dyn Source) -> String {
+    let mut words = source.describe();
+    for left_out in source.left_out() {
+        words += "; left out: ";
+        words += left_out;
+    }
+    words
 }
 
 /// What was asked for.

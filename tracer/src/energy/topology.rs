@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-const CPUS: &str = "/sys/devices/system/cpu";
+/// Where the kernel describes them.
+pub(super) const CPUS: &str = "/sys/devices/system/cpu";
 
 /// One CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -34,11 +34,12 @@ impl Loaded {
         self.programs.iter().any(|state| state.name == program && state.attached)
     }
 
-    /// The same for all of them together; `None` if the kernel doesn't count.
+    /// The same for all that are loaded, the energy program and the uprobes among them; `None` if the
+    /// kernel doesn't count.
     #[must_use]
     pub fn run_times(&self) -> Option<(Ns, u64)> {
-        let attached = self.programs.iter().filter(|state| state.attached);
-        let times = attached.filter_map(|state| self.run_time(&state.name));
+        // Those that were attached later are not in `programs`; one that is not attached never ran.
+        let times = self.ebpf.programs().filter_map(|(name, _)| self.run_time(name));
         let (time, runs) = times.fold((Ns(0), 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         (runs > 0).then_some((time, runs))
     }
@@ -49,6 +50,19 @@ impl Loaded {
     pub fn run_time(&self, program: &str) -> Option<(Ns, u64)> {
         let info = self.ebpf.program(program)?.info().ok()?;
         Some((Ns(u64::try_from(info.run_time().as_nanos()).ok()?), info.run_count()))
+    }
+}
+
+impl Drop for Loaded {
+    /// In the reverse of the order in which they were attached, which takes some time: who looks threads
+    /// up goes before who sees them born.
+    fn drop(&mut self) {
+        for state in self.programs.iter().rev().filter(|state| state.attached) {
+            if let Some(Program::BtfTracePoint(program)) = self.ebpf.program_mut(&state.name) {
+                // What is refused here is unloaded with the rest.
+                let _ = program.unload();
+            }
+        }
     }
 }
 

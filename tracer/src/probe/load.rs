@@ -3,18 +3,23 @@
 use aya::programs::ProgramError;
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use tracer_common::config::TaskOffsets;
+use tracer_common::rate;
 
 use super::maps::{MapError, Maps};
 use super::plan::Hooks;
 use super::settings::{MAX_PROCESSES, Settings};
 use super::uprobe::MAX_USES;
 use crate::kernel::{BtfError, btf};
-use crate::target::pid_namespace_level;
+use crate::target::{pid_namespace_level, tids};
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lockwatt-ebpf.o"));
 
 /// Room for places that yield, of one process.
 const MAX_SITES: u32 = 256;
+
+/// Room for threads of a process that does not have half as many.
+const FEW_THREADS: u32 = 4_096;
+const SPARE_THREADS: u32 = 256;
 
 /// Why nothing could be attached.
 #[derive(Debug, thiserror::Error)]
@@ -84,11 +89,7 @@ pub(super) fn create(settings: &Settings, offsets: TaskOffsets) -> Result<Ebpf, 
     } else {
         (settings.target.0, 1, MAX_SITES)
     };
-    // So short that what is skipped is spread over the second, unless that would round the limit.
-    let (rate, window) = match settings.max_events_per_sec {
-        few @ 0..1_000 => (few, 1_000_000_000u64),
-        many => (many / 100, 10_000_000),
-    };
+    let rooms = Rooms::of(settings);
     let mut loader = EbpfLoader::new();
     let (energy, own) = (u32::from(settings.energy), std::process::id());
     if settings.energy {
@@ -103,8 +104,7 @@ pub(super) fn create(settings: &Settings, offsets: TaskOffsets) -> Result<Ebpf, 
         .override_global("MIN_WAIT_NS", &settings.min_wait.0, true)
         .override_global("SYSCALL_HOOKS", &syscall_hooks, true)
         .override_global("SHORT_WALK_EVERY_NS", &settings.short_walk_every.0, true)
-        .override_global("RATE_RECORDS", &rate, true)
-        .override_global("RATE_WINDOW_NS", &window, true)
+        .override_global("RATE_COST", &rate::cost(settings.max_events_per_sec), true)
         .override_global("NATIVE_STACKS", &u32::from(settings.native), true)
         .override_global("WAKE_BYTES", &wake_bytes, true)
         .override_global("TASK_PID", &offsets.pid, true)
@@ -116,16 +116,43 @@ pub(super) fn create(settings: &Settings, offsets: TaskOffsets) -> Result<Ebpf, 
         .override_global("PID_LEVEL", &offsets.pid_level, true)
         .override_global("NAMESPACE_LEVEL", &pid_namespace_level(settings.target), true)
         .map_max_entries("EVENTS", settings.ring_bytes)
-        .map_max_entries("THREADS", settings.max_threads)
+        .map_max_entries("THREADS", rooms.threads)
         .map_max_entries("PROCESSES", max_processes)
         .map_max_entries("NUMBERS", max_processes)
         .map_max_entries("SPIN_SITES", max_sites)
-        .map_max_entries("INITIAL", settings.max_threads)
-        .map_max_entries("THREAD_STATES", settings.max_threads)
+        .map_max_entries("INITIAL", rooms.initial)
+        .map_max_entries("THREAD_STATES", rooms.threads)
         .map_max_entries("USES", max_uses)
         .map_max_entries("UPROBE_THREADS", max_probed)
         .load(OBJECT)
         .map_err(|source| LoadError::Object { source: Box::new(source) })
+}
+
+/// Room for threads in tables that take it whether there are so many or not.
+#[derive(Debug, PartialEq, Eq)]
+struct Rooms {
+    threads: u32,
+    /// Those that waited when the recording began.
+    initial: u32,
+}
+
+impl Rooms {
+    fn of(settings: &Settings) -> Self {
+        let most = settings.max_threads;
+        if settings.several {
+            return Self { threads: most, initial: most };
+        }
+        let now = tids(settings.target).map_or(0, |all| all.len());
+        Self::for_threads(u32::try_from(now).unwrap_or(u32::MAX), most)
+    }
+
+    /// Of a process that has so many now.
+    fn for_threads(now: u32, most: u32) -> Self {
+        let twice = now.saturating_mul(2);
+        // Some are born between this and the attach.
+        let initial = twice.saturating_add(SPARE_THREADS).min(most);
+        Self { threads: twice.max(FEW_THREADS).min(most), initial }
+    }
 }
 
 /// The kernel's reason in one line: the error, and the last thing the verifier said.
@@ -157,4 +184,21 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Rooms;
+
+    #[test]
+    fn there_is_room_for_twice_the_threads_and_for_some_thousands() {
+        let rooms = |now| {
+            let Rooms { threads, initial } = Rooms::for_threads(now, 16_384);
+            (threads, initial)
+        };
+        assert_eq!(rooms(1), (4_096, 258));
+        assert_eq!(rooms(3_000), (6_000, 6_256));
+        assert_eq!(rooms(20_000), (16_384, 16_384));
+        assert_eq!(rooms(u32::MAX), (16_384, 16_384));
+    }
 }

@@ -10,7 +10,7 @@ mod uprobe;
 
 pub use attach::Loaded;
 pub use load::{LoadError, Prepared, load};
-pub use maps::Maps;
+pub use maps::{Maps, Without};
 pub use plan::{
     DEFAULT_SAMPLE_HZ, ENERGY_SAMPLE_HZ, Hook, Hooks, MAX_SAMPLE_HZ, ProgramSpec, Role, WALK, plan,
 };

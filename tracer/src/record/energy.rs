@@ -16,7 +16,7 @@ use crate::trace::WriteError;
 use crate::trace::energy::{
     Doing, EnergyInterval, EnergySamples, EnergySource, EnergyWindow, ThreadTime,
 };
-use crate::trace::records::ProgramState;
+use crate::trace::records::{ProgramState, Totals};
 use crate::units::{Address, LockIndex, Tid};
 
 /// A counter that is read, and what its time goes to.
@@ -48,6 +48,14 @@ impl Energy {
     /// Reads a last time.
     pub(super) fn stop(&mut self) {
         self.meter.stop();
+    }
+
+    /// What became of windows, for the totals.
+    pub(super) fn add_losses(&self, totals: &mut Totals) {
+        let unaccounted = self.meter.unaccounted();
+        if unaccounted > 0 {
+            totals.drops.insert("energy_cpus_changed".to_owned(), unaccounted);
+        }
     }
 
     /// Writes what has come since the last time. Locks must have been written up to now.

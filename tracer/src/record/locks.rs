@@ -3,7 +3,7 @@
 use tracer_common::{FutexIdentity, Shape, UseKind};
 
 use super::recent::Recent;
-use crate::cpython::{LockName, LockType, Namer, Seen, Told};
+use crate::cpython::{LockName, LockType, Namer, Seen, Situation, Told};
 use crate::trace::records::{Class, Kind, LockRecord};
 use crate::units::{Address, LockIndex};
 
@@ -141,13 +141,29 @@ impl Locks {
         told: impl FnOnce(LockType) -> Told,
     ) -> (LockIndex, Option<LockRecord>) {
         let id = namer.parked_identity(lock, object_type);
-        let told = match told(namer.lock_type(&id)) {
-            // What it is part of could be named only by a waiter's frames.
-            Told::As(_) => Told::Nothing,
-            told => told,
+        let told = told(namer.lock_type(&id));
+        let Told::As(situation) = told else {
+            let seen = Seen { told, ..Seen::alone(&id) };
+            return self.of_wait(memory, &seen, namer, |namer| namer.name(&seen));
         };
-        let seen = Seen { told, ..Seen::alone(&id) };
-        self.of_wait(memory, &seen, namer, |namer| namer.name(&seen))
+        // What it is part of is in a waiter's local variables, which nobody reads at a yield. Whoever
+        // waited for it told, or else it is one of those: `Condition.wait` makes a lock for each wait, and
+        // on a busy machine a notification often comes while its thread has not slept yet.
+        if let Some(index) = self.told.get(&(memory, id.shape, id.lock)) {
+            self.inherited += 1;
+            return (index, None);
+        }
+        let situation = Situation { subject: None, text: None, ..situation };
+        let seen = Seen { told: Told::As(situation), ..Seen::alone(&id) };
+        let sight = Sight { lock: 0, object: 0, ..Sight::of(memory, &seen, false, false) };
+        let name = |_: &mut Namer| LockName {
+            kind: situation.kind,
+            class: situation.class,
+            address: Address(0),
+            lock: Address(0),
+            name: format!("{} (which one is not known)", situation.name),
+        };
+        self.intern(sight, name, namer)
     }
 
     /// What the lock at an address is for, as was told last, in a recording of one process.
@@ -257,7 +273,9 @@ impl Locks {
             return (index, None);
         }
         let index = LockIndex(u32::try_from(self.classes.len()).unwrap_or(u32::MAX));
-        self.by_address.insert((memory, key.3), index);
+        if key.3.0 != 0 {
+            self.by_address.insert((memory, key.3), index);
+        }
         self.classes.push(class);
         self.by_sight.insert(sight, index);
         self.by_name.insert(key.clone(), index);

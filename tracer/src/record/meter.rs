@@ -4,12 +4,15 @@
 //! The counters are read in user space: a RAPL event can be read on one CPU of its package only, and a
 //! window of 100 ms needs no more. What has to be exact is the time, and the kernel side sums that up.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::visit::visit;
 use crate::energy::assemble::{Assembler, RawWindow};
+use crate::energy::hotplug::Hotplug;
+use crate::energy::settle::Settle;
 use crate::energy::topology::Cpu;
 use crate::energy::{Raw, Source, Tracker};
 use crate::kernel::monotonic_now;
@@ -21,6 +24,8 @@ use crate::units::{Monotonic, Ns};
 const SLOW: Ns = Ns(1_000_000);
 /// … so many times.
 const TRIES: u32 = 3;
+/// A counter must not wrap unseen: it is read at least once a minute.
+const LONGEST: u64 = 60_000_000_000;
 /// How long a program may still be at work for the window before.
 const GRACE: Duration = Duration::from_millis(5);
 
@@ -29,6 +34,8 @@ const GRACE: Duration = Duration::from_millis(5);
 pub(super) struct Meter {
     stop: Arc<AtomicBool>,
     found: Arc<Mutex<Vec<RawWindow>>>,
+    /// Windows of other CPUs than the recording knows.
+    unaccounted: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -46,12 +53,24 @@ impl Meter {
         let stop = Arc::new(AtomicBool::new(false));
         let found = Arc::new(Mutex::new(Vec::new()));
         let trackers = source.domains().iter().map(Tracker::new).collect();
-        let assembler = Assembler::new(cpus.iter().map(|cpu| cpu.cpu).collect());
-        let cpus = cpus.to_vec();
-        let mut reader = Reader { source, maps, cpus, trackers, assembler, generation: 0 };
+        let settle = Settle::new(source.domains());
+        let numbers: Vec<u32> = cpus.iter().map(|cpu| cpu.cpu).collect();
+        let unaccounted = Arc::new(AtomicU64::new(0));
+        let mut reader = Reader {
+            source,
+            maps,
+            cpus: cpus.to_vec(),
+            trackers,
+            assembler: Assembler::new(numbers.clone()),
+            settle,
+            hotplug: Hotplug::new(&numbers, monotonic_now()),
+            unaccounted: Arc::clone(&unaccounted),
+            generation: 0,
+        };
         let (until, windows) = (Arc::clone(&stop), Arc::clone(&found));
         let thread = std::thread::Builder::new().name("lw-energy".to_owned()).spawn(move || {
             let mut dice = monotonic_now().0 | 1;
+            visit(numbers);
             reader.cut();
             while !until.load(Ordering::Relaxed) {
                 // The length varies by a tenth, so that it keeps step with nothing: not with the 5 ms
@@ -60,22 +79,27 @@ impl Meter {
                 dice ^= dice >> 7;
                 dice ^= dice << 17;
                 let tenth = window.0 / 10;
-                let length = window.0 - tenth + dice % (2 * tenth).max(1);
+                let length = (window.0 - tenth + dice % (2 * tenth).max(1)).min(LONGEST);
                 std::thread::park_timeout(Duration::from_nanos(length));
                 reader.cut();
                 reader.take(1);
-                push(&windows, &mut reader);
+                push(&windows, &mut reader, false);
             }
             std::thread::sleep(GRACE);
             reader.take(0);
-            push(&windows, &mut reader);
+            push(&windows, &mut reader, true);
         })?;
-        Ok(Self { stop, found, thread: Some(thread) })
+        Ok(Self { stop, found, unaccounted, thread: Some(thread) })
     }
 
     /// The windows that are complete.
     pub(super) fn windows(&self) -> Vec<RawWindow> {
         std::mem::take(&mut *self.found.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Windows so far in which nothing is accounted for, because CPUs have come or gone.
+    pub(super) fn unaccounted(&self) -> u64 {
+        self.unaccounted.load(Ordering::Relaxed)
     }
 
     /// Reads a last time. The programs must still be attached.
@@ -89,11 +113,15 @@ impl Meter {
     }
 }
 
-fn push(windows: &Mutex<Vec<RawWindow>>, reader: &mut Reader) {
-    let mut windows = windows.lock().unwrap_or_else(PoisonError::into_inner);
-    while let Some(window) = reader.next() {
-        windows.push(window);
+fn push(windows: &Mutex<Vec<RawWindow>>, reader: &mut Reader, end: bool) {
+    while let Some(mut window) = reader.assembler.finish() {
+        if reader.hotplug.mark(&mut window) {
+            reader.unaccounted.fetch_add(1, Ordering::Relaxed);
+        }
+        reader.settle.push(window);
     }
+    let mut windows = windows.lock().unwrap_or_else(PoisonError::into_inner);
+    windows.extend(std::iter::from_fn(|| reader.settle.pop(end)));
 }
 
 struct Reader {
@@ -102,6 +130,9 @@ struct Reader {
     cpus: Vec<Cpu>,
     trackers: Vec<Tracker>,
     assembler: Assembler,
+    settle: Settle,
+    hotplug: Hotplug,
+    unaccounted: Arc<AtomicU64>,
     /// That of the window that is open.
     generation: u64,
 }
@@ -120,6 +151,12 @@ impl Reader {
             }
         }
         let at: Monotonic = monotonic_now();
+        if let Some(online) = self.hotplug.look(at) {
+            eprintln!(
+                "lockwatt: CPUs have come or gone (online now: {online}): from here on no energy is \
+                 accounted for; record again"
+            );
+        }
         if self.maps.begin(self.generation + 1).is_err() {
             return; // the window goes on
         }
@@ -162,9 +199,5 @@ impl Reader {
             }
             self.assembler.told(generation);
         }
-    }
-
-    fn next(&mut self) -> Option<RawWindow> {
-        self.assembler.finish()
     }
 }

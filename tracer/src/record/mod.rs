@@ -1,6 +1,7 @@
 //! A recording: attach, take in what the kernel side sends, write the trace, close it properly.
 
 mod attach;
+mod contents;
 mod description;
 mod energy;
 mod identify;
@@ -24,6 +25,7 @@ mod thread_ids;
 mod threads;
 mod traced;
 mod uses;
+mod visit;
 
 pub use attach::{Attached, Found, attach, attach_all, look_at};
 pub use description::describe;

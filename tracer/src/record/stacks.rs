@@ -8,6 +8,7 @@ use tracer_common::stack::MAX_FRAMES;
 use tracer_common::{NoStack, RawFrame, SUBJECTS, StackEvent, WalkEnd};
 use zerocopy::FromBytes;
 
+use super::contents::{Content, Contents};
 use super::intake::Sink;
 use super::recent::Recent;
 use crate::cpython::{CodeNames, Frame, LockType, Namer, Place, Resolved, Told, situation};
@@ -16,13 +17,10 @@ use crate::trace::records::{FrameRecord, SideStack, StackRecord};
 use crate::trace::writer::WriteError;
 use crate::units::{FrameIndex, StackIndex};
 
-/// Of more different stacks, or frames, none is kept: waits that have them have none.
-const MAX_KEPT: usize = 1 << 20;
+/// Of more frames in one memory, all are looked up anew.
+const MAX_FRAMES_KEPT: usize = 1 << 17;
 /// What a frame is called whose code object was freed before its name was read.
 const GONE: &str = "[code gone]";
-
-/// Frames, leaf first, and a [`WalkEnd`] number.
-type Content = (Vec<FrameIndex>, u32);
 
 /// Where frames are resolved: the memory that they are of, by its number, then those that it was
 /// copied from, which had the same code objects at the same addresses.
@@ -52,20 +50,34 @@ impl Default for Memory {
 }
 
 /// Stacks and frames by what was seen of them, and by what they turned out to be.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Stacks {
     memories: FxHashMap<u32, Memory>,
     places: FxHashMap<Place, FrameIndex>,
     natives: FxHashMap<NativeFrame, FrameIndex>,
-    by_content: FxHashMap<Rc<Content>, StackIndex>,
-    contents: Vec<Rc<Content>>,
+    pub(super) contents: Contents,
     /// Functions and files by frame; `None`: native.
     texts: Vec<Option<(Rc<str>, Rc<str>)>>,
-    told: FxHashMap<(StackIndex, LockType), Told>,
+    told: Recent<(StackIndex, LockType), Told>,
     /// Frames whose code object was gone.
     pub(super) gone: u64,
-    /// Stacks beyond the limit.
+    /// Stacks beyond the number that indices have room for.
     pub(super) left_out: u64,
+}
+
+impl Default for Stacks {
+    fn default() -> Self {
+        Self {
+            memories: FxHashMap::default(),
+            places: FxHashMap::default(),
+            natives: FxHashMap::default(),
+            contents: Contents::default(),
+            texts: Vec::new(),
+            told: Recent::new(REMEMBERED),
+            gone: 0,
+            left_out: 0,
+        }
+    }
 }
 
 impl Stacks {
@@ -106,10 +118,10 @@ impl Stacks {
     /// What a waiter's frames say about its wait for such a lock.
     pub(super) fn told(&mut self, side: SideStack, lock: LockType) -> Told {
         let SideStack::Stack(index) = side else { return Told::Nothing };
-        if let Some(&known) = self.told.get(&(index, lock)) {
+        if let Some(known) = self.told.get(&(index, lock)) {
             return known;
         }
-        let Some(content) = self.contents.get(index.0 as usize) else { return Told::Nothing };
+        let Some(content) = self.contents.get(index) else { return Told::Nothing };
         let python =
             content.0.iter().filter_map(|frame| self.texts.get(frame.0 as usize)?.as_ref());
         let frames: Vec<Frame<'_>> =
@@ -157,7 +169,10 @@ impl Stacks {
         writer: &mut Sink,
     ) -> Result<SideStack, WriteError> {
         let below = match side {
-            SideStack::Stack(index) => self.contents.get(index.0 as usize).map(Rc::clone),
+            SideStack::Stack(index) => match self.contents.get(index) {
+                None => return Ok(side), // forgotten: rather without the native frames alone
+                below => below,
+            },
             SideStack::Missing(NoStack::NoFrames | NoStack::NoThreadState) => None,
             // A reason that says more than half a stack would.
             SideStack::Missing(_) => return Ok(side),
@@ -175,18 +190,14 @@ impl Stacks {
     }
 
     fn stack(&mut self, content: Content, writer: &mut Sink) -> Result<SideStack, WriteError> {
-        if let Some(&index) = self.by_content.get(&content) {
+        if let Some(index) = self.contents.find(&content) {
             return Ok(SideStack::Stack(index));
         }
-        if self.by_content.len() >= MAX_KEPT {
+        let Some((index, content)) = self.contents.add(content) else {
             self.left_out += 1;
             return Ok(SideStack::Missing(NoStack::Lost));
-        }
-        let index = StackIndex(next(self.by_content.len()));
+        };
         writer.stack(StackRecord { index, frames: content.0.clone(), end: content.1 })?;
-        let content = Rc::new(content);
-        self.contents.push(Rc::clone(&content));
-        self.by_content.insert(content, index);
         Ok(SideStack::Stack(index))
     }
 
@@ -257,7 +268,7 @@ impl Stacks {
         };
         let own = memories.first().map_or(0, |&(number, _)| number);
         let frames = &mut self.memories.entry(own).or_default().frames;
-        if frames.len() >= MAX_KEPT {
+        if frames.len() >= MAX_FRAMES_KEPT {
             frames.clear();
         }
         frames.insert(frame, known);

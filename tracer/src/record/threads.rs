@@ -1,6 +1,7 @@
 //! The threads of the recording: thread ids come back, indices don't.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 use tracer_common::ThreadState;
@@ -26,25 +27,42 @@ impl Home {
         Self { pid: Pid(0), place: usize::MAX, index: ProcessIndex(u32::MAX) };
 }
 
-/// All threads seen so far.
+/// So long after its end a thread's id still means that thread, unless another is born with it: waits
+/// that it ended, and energy windows, are told later. Who names it after that names a new one.
+const REMEMBERED: Duration = Duration::from_secs(30);
+
+/// A quarter of the smallest room in the kernel side's table may be taken by ended threads until the next
+/// flush: as long as possible, since those that have just ended may still be switched.
+const MANY_ENDED: usize = 1_024;
+
+/// What is known of one thread.
+#[derive(Debug)]
+struct Known {
+    record: ThreadRecord,
+    pid: Pid,
+    /// Time on a CPU before the recording.
+    exec_before: Ns,
+}
+
+/// The threads that live, and those that ended lately.
 #[derive(Debug)]
 pub(super) struct Threads {
     /// The process of a thread of which that is not said.
     home: Home,
     /// The others.
     homes: FxHashMap<Tid, Home>,
-    /// By index.
-    pids: Vec<Pid>,
-    records: Vec<ThreadRecord>,
-    /// Those of which more than counters differs from what was last written, by index.
-    changed: BTreeSet<usize>,
+    known: FxHashMap<ThreadIndex, Known>,
+    /// The index of the next new one.
+    next: u32,
+    /// Those of which more than counters differs from what was last written.
+    changed: BTreeSet<ThreadIndex>,
     /// Those of which counters differ.
-    counted: BTreeSet<usize>,
-    /// Time on a CPU before the recording, by index.
-    exec_before: Vec<Ns>,
+    counted: BTreeSet<ThreadIndex>,
     current: FxHashMap<Tid, ThreadIndex>,
     /// Ended threads whose kernel state is still to be removed.
     ended: Vec<Tid>,
+    /// Ended threads that are still known, in the order of their ends.
+    leaving: VecDeque<(Instant, Tid, ThreadIndex)>,
 }
 
 impl Threads {
@@ -53,13 +71,13 @@ impl Threads {
         Self {
             home,
             homes: FxHashMap::default(),
-            pids: Vec::new(),
-            records: Vec::new(),
+            known: FxHashMap::default(),
+            next: 0,
             changed: BTreeSet::new(),
             counted: BTreeSet::new(),
-            exec_before: Vec::new(),
             current: FxHashMap::default(),
             ended: Vec::new(),
+            leaving: VecDeque::new(),
         }
     }
 
@@ -95,8 +113,8 @@ impl Threads {
     pub(super) fn born(&mut self, tid: Tid, at: Monotonic) {
         self.ended.retain(|&ended| ended != tid);
         // Its first waits may have come by another way already.
-        let known = self.current.get(&tid).and_then(|index| self.records.get(index.0 as usize));
-        if known.is_none_or(|record| record.ended.is_some()) {
+        let known = self.current.get(&tid).and_then(|index| self.known.get(index));
+        if known.is_none_or(|known| known.record.ended.is_some()) {
             self.add(tid, Some(at));
         }
     }
@@ -109,6 +127,34 @@ impl Threads {
             record.name = comm_text(name);
         });
         self.ended.push(tid);
+        self.leaving.push_back((Instant::now(), tid, index));
+    }
+
+    /// Forgets threads that ended a while ago, once the trace has them: a program may start one for each
+    /// request.
+    pub(super) fn forget_ended(&mut self) {
+        let Some(before) = Instant::now().checked_sub(REMEMBERED) else { return };
+        self.forget_ended_before(before);
+    }
+
+    fn forget_ended_before(&mut self, before: Instant) {
+        while let Some(&(at, tid, index)) = self.leaving.front() {
+            let written = !self.changed.contains(&index) && !self.counted.contains(&index);
+            if at > before || !written {
+                return;
+            }
+            self.leaving.pop_front();
+            self.known.remove(&index);
+            if self.current.get(&tid) == Some(&index) {
+                self.current.remove(&tid);
+                self.homes.remove(&tid);
+            }
+        }
+    }
+
+    /// So many have ended that their kernel state is to be removed before the next flush.
+    pub(super) fn many_ended(&self) -> bool {
+        self.ended.len() >= MANY_ENDED
     }
 
     /// Threads that have ended and are gone: their kernel state may be removed.
@@ -127,7 +173,7 @@ impl Threads {
         let index = self.index(tid);
         let exec = exec_time(self.home(tid).pid, tid).filter(|_| state.exit_exec_ns == 0);
         let total = exec.unwrap_or(Ns(state.exit_exec_ns));
-        let before = self.exec_before.get(index.0 as usize).copied().unwrap_or_default();
+        let before = self.known.get(&index).map_or(Ns(0), |known| known.exec_before);
         self.change(index, |record| {
             record.oncpu = Ns(total.0.saturating_sub(before.0)).max(record.oncpu);
             record.futex_switches = state.futex_switches;
@@ -138,9 +184,10 @@ impl Threads {
 
     /// Reads the names of the threads that live (they may have been set after birth).
     pub(super) fn refresh_names(&mut self) {
-        let all = self.records.iter_mut().zip(&self.pids).enumerate();
-        for (index, (record, &pid)) in all.filter(|(_, (record, _))| record.ended.is_none()) {
-            let name = comm(pid, record.tid);
+        let all = self.known.iter_mut();
+        for (&index, Known { record, pid, .. }) in all.filter(|(_, one)| one.record.ended.is_none())
+        {
+            let name = comm(*pid, record.tid);
             if !name.is_empty() && name != record.name {
                 record.name = name;
                 self.changed.insert(index);
@@ -163,7 +210,8 @@ impl Threads {
     pub(super) fn take_changed(&mut self) -> Vec<ThreadRecord> {
         let changed = std::mem::take(&mut self.changed);
         self.counted.retain(|index| !changed.contains(index));
-        changed.into_iter().filter_map(|index| self.records.get(index).cloned()).collect()
+        let known = changed.into_iter().filter_map(|index| self.known.get(&index));
+        known.map(|known| known.record.clone()).collect()
     }
 
     /// The same, and those of which counters have changed. Threads that have ended, of which a long
@@ -174,35 +222,35 @@ impl Threads {
     }
 
     fn change(&mut self, index: ThreadIndex, change: impl FnOnce(&mut ThreadRecord)) {
-        let place = index.0 as usize;
-        let Some(record) = self.records.get_mut(place) else { return };
+        let Some(Known { record, .. }) = self.known.get_mut(&index) else { return };
         let counters =
             |record: &ThreadRecord| (record.oncpu, record.futex_switches, record.yield_switches);
         let (before, ended) = (counters(record), record.ended);
         let named = record.python_name.clone();
         change(record);
         if ended != record.ended || named != record.python_name {
-            self.changed.insert(place);
+            self.changed.insert(index);
         } else if before != counters(record) {
-            self.counted.insert(place);
+            self.counted.insert(index);
         }
     }
 
     fn add(&mut self, tid: Tid, born: Option<Monotonic>) -> ThreadIndex {
-        let index = ThreadIndex(u32::try_from(self.records.len()).unwrap_or(u32::MAX));
+        let index = ThreadIndex(self.next);
+        self.next = self.next.saturating_add(1);
         let Home { pid, index: process, .. } = self.home(tid);
-        self.pids.push(pid);
-        self.changed.insert(self.records.len());
-        self.records.push(ThreadRecord {
+        let record = ThreadRecord {
             index,
             tid,
             process,
             name: comm(pid, tid),
             born,
             ..ThreadRecord::default()
-        });
+        };
         let before = if born.is_none() { exec_time(pid, tid) } else { None };
-        self.exec_before.push(before.unwrap_or_default());
+        let exec_before = before.unwrap_or_default();
+        self.changed.insert(index);
+        self.known.insert(index, Known { record, pid, exec_before });
         self.current.insert(tid, index);
         index
     }
@@ -211,4 +259,53 @@ impl Threads {
 pub(super) fn comm_text(bytes: &[u8; 16]) -> String {
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn threads() -> Threads {
+        Threads::new(Home { pid: Pid(u32::MAX), place: 0, index: ProcessIndex(0) })
+    }
+
+    #[test]
+    fn what_is_kept_of_ended_threads_does_not_grow() {
+        let mut threads = threads();
+        let lives = threads.index(Tid(1));
+        for n in 0..10_000 {
+            let tid = Tid(10 + n % 500);
+            threads.born(tid, Monotonic(1));
+            let index = threads.index(tid);
+            threads.ended(tid, Monotonic(2), b"worker\0\0\0\0\0\0\0\0\0\0");
+            assert_eq!(threads.index(tid), index, "records about it are told later");
+            if n % 100 == 99 {
+                let written = threads.take_changed();
+                assert!(written.iter().filter(|one| one.ended.is_some()).count() == 100);
+                threads.take_gone();
+                threads.forget_ended_before(Instant::now());
+                assert_eq!(threads.known.len(), 1, "the one that lives");
+            }
+        }
+        let left = (threads.current.len(), threads.leaving.len(), threads.ended.len());
+        assert_eq!(left, (1, 0, 0));
+        assert_eq!(threads.index(Tid(1)), lives);
+        assert_eq!(threads.next, 10_001, "each has an index of its own");
+    }
+
+    #[test]
+    fn a_thread_that_is_not_written_yet_or_ended_just_now_is_kept() {
+        let mut threads = threads();
+        threads.born(Tid(7), Monotonic(1));
+        threads.ended(Tid(7), Monotonic(2), &[0; 16]);
+        threads.forget_ended_before(Instant::now());
+        assert_eq!(threads.take_changed().len(), 1, "it was not written");
+        threads.forget_ended();
+        assert_eq!(threads.known.len(), 1, "it ended just now");
+        threads.born(Tid(7), Monotonic(3));
+        threads.take_changed();
+        threads.forget_ended_before(Instant::now());
+        assert!(threads.is_known(Tid(7)), "this id is another thread's by now");
+        assert_eq!(threads.known.len(), 1);
+    }
 }

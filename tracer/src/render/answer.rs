@@ -68,11 +68,24 @@ pub fn answer(summary: &Summary) -> String {
     let c = &summary.completeness;
     if c.whole() {
         let lost = stacks_lost_words(c).map_or_else(String::new, |words| format!(", {words}"));
-        lines.push(format!("Complete: {}{lost}.", recorded(summary)));
+        let but =
+            beyond_the_limit(c.limited).map_or_else(String::new, |words| format!(", but {words}"));
+        lines.push(format!("Complete{but}: {}{lost}.", recorded(summary)));
     } else {
         lines.push(format!("INCOMPLETE: {}; {}.", condition_words(c), recorded(summary)));
     }
     lines.join("\n") + "\n"
+}
+
+/// What was beyond the limit; none if nothing was.
+pub(super) fn beyond_the_limit(waits: u64) -> Option<String> {
+    let verb = if waits == 1 { "has" } else { "have" };
+    (waits > 0).then(|| {
+        format!(
+            "{} beyond the limit (--max-events-per-sec) {verb} no record",
+            plural(waits, "wait")
+        )
+    })
 }
 
 /// How much there is a record of, and how much of the time has no verdict.
@@ -90,7 +103,7 @@ fn recorded(summary: &Summary) -> String {
         }
     }
     if c.limited > 0 {
-        words.push(format!("{} beyond --max-events-per-sec summed up by kind", count(c.limited)));
+        words.push(format!("{} beyond the limit summed up by kind", count(c.limited)));
     }
     if c.lost_waits == 0 {
         words.push("none lost".to_owned());

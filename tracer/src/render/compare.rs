@@ -221,6 +221,9 @@ fn notes(comparison: &Comparison, about: &About) -> String {
         return out;
     }
     let whole = match &comparison.energy {
+        None if !source.domains.iter().any(|domain| domain.split) => {
+            "nothing of it can be divided over tasks, and so nothing is compared".to_owned()
+        }
         None => "in no pair it is known of both runs throughout, and so nothing is said".to_owned(),
         Some(energy) if energy.pairs < comparison.runs => format!(
             "difference between runs, {} of {}, whose energy is known throughout",

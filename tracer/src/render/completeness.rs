@@ -152,17 +152,20 @@ fn self_cost(summary: &Summary) -> Option<String> {
     if let Some(bytes) = number("recorder_peak_bytes") {
         line += &format!(", at most {:.0} MB of memory", bytes as f64 / 1e6);
     }
+    if let Some(bytes) = number("kernel_map_bytes") {
+        line += &format!(" and {:.0} MB of kernel maps", bytes as f64 / 1e6);
+    }
     let c = &summary.completeness;
-    let events = c.events.saturating_add(c.placed);
     if let Some(bytes) = number("bytes_written") {
         line += &format!(", {:.1} MB written", bytes as f64 / 1e6);
-        if events > 0 {
-            line += &format!(" ({:.1} bytes per wait)", bytes as f64 / events as f64);
+        if c.events > 0 {
+            let each = bytes as f64 / c.events as f64;
+            line += &format!(" ({each:.1} bytes per wait with a record)");
         }
     }
     let seconds = summary.duration.0 as f64 / 1e9;
     if seconds > 0.0 {
-        line += &format!(", {:.0} waits/s", events as f64 / seconds);
+        line += &format!(", {:.0} waits/s", c.waits() as f64 / seconds);
     }
     let sampled = ["bpf_sampled_ns", "bpf_sampled_run_ns", "bpf_sampled_runs"].map(number);
     line += &match (number("bpf_run_ns"), number("bpf_runs"), sampled) {

@@ -17,6 +17,7 @@ mod people;
 mod place;
 mod rows;
 mod sites;
+pub mod streamed;
 mod tables;
 pub mod text;
 mod uprobes;

@@ -92,7 +92,7 @@ pub fn report(summary: &Summary, view: View) -> String {
         let limits = if view.by.is_some() { all } else { some };
         section(&mut out, title, &uprobes::section(summary, limits));
     }
-    if matches!(view.by, None | Some(By::Lock | By::Thread)) && energy::present(summary).is_some() {
+    if matches!(view.by, None | Some(By::Lock | By::Thread)) && energy::counted(summary).is_some() {
         let limits = if view.by.is_some() { all } else { some };
         section(&mut out, "Energy", &energy::section(summary, limits, view.carbon));
     }

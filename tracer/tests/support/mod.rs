@@ -280,6 +280,8 @@ pub(crate) fn sample() -> Content {
             ]
             .into(),
             below_locks: vec![],
+            limited_locks: vec![],
+            lost_locks: vec![],
             yield_runs: 0,
             short_waits: 0,
             limited: [].into(),

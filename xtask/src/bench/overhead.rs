@@ -64,9 +64,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     let (rounds, stretch) =
         if arguments.quick { (3, 500) } else { (arguments.rounds.max(1), arguments.stretch) };
-    if !tools::release("lockwatt").is_file() {
-        process::show("the build", &mut process::cargo(["build", "--release", "-p", "tracer"]))?;
-    }
+    // One that is there may be of older sources.
+    process::show("the build", &mut process::cargo(["build", "--release", "-p", "tracer"]))?;
     let mut versions: Vec<_> = loads.iter().map(|load| load.python).collect();
     versions.sort_unstable();
     versions.dedup();
@@ -115,7 +114,7 @@ impl Bench<'_> {
         for round in 1..=self.rounds {
             for (tool, row) in self.tools.iter().zip(&mut rows) {
                 if row.missing.is_some() {
-                    continue;
+                    continue; // it will not come
                 }
                 eprint!("\r{} {round}/{}: {:<30}", self.load.title(), self.rounds, tool.name);
                 row.missing = tool.missing(&target);
@@ -133,7 +132,11 @@ impl Bench<'_> {
                         traced
                     }
                     Err(error) => {
-                        row.missing = Some(format!("{error:#}"));
+                        row.fail(format!("{error:#}"));
+                        // Whatever it left behind is not to be the next one's neighbour.
+                        std::thread::sleep(SETTLE);
+                        before = program.rates(stretch)?;
+                        levels.push(before);
                         continue;
                     }
                 };

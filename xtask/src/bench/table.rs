@@ -21,6 +21,10 @@ pub(super) struct Row {
     switches: Vec<f64>,
     /// Why there is nothing.
     pub(super) missing: Option<String>,
+    /// Rounds in which it failed, and why the last time.
+    failed: (u32, String),
+    /// Traced stretches beside work of others, which no repetition got rid of.
+    disturbed: u32,
     /// What lockwatt said of losses.
     lost: Vec<String>,
     complete: u32,
@@ -35,13 +39,21 @@ impl Row {
             operations: Vec::new(),
             switches: Vec::new(),
             missing: None,
+            failed: (0, String::new()),
+            disturbed: 0,
             lost: Vec::new(),
             complete: 0,
             bytes: 0,
         }
     }
 
+    /// A round without it.
+    pub(super) fn fail(&mut self, why: String) {
+        self.failed = (self.failed.0 + 1, why);
+    }
+
     pub(super) fn add(&mut self, traced: Rates, untraced: Rates) {
+        self.disturbed += u32::from(traced.disturbed());
         self.operations.push(traced.operations / untraced.operations);
         if untraced.switches >= FEW_SWITCHES {
             self.switches.push(traced.switches / untraced.switches);
@@ -54,9 +66,9 @@ impl Row {
         if self.name.starts_with("lockwatt") {
             self.bytes = size("t.lockwatt");
             for line in said.lines().filter(|line| line.contains("with a record")) {
-                if line.starts_with("Complete") {
-                    self.complete += 1;
-                } else {
+                self.complete += u32::from(line.starts_with("Complete"));
+                // "Complete, but …": nothing lost, and not all with a record.
+                if !line.starts_with("Complete:") {
                     self.lost.push(line.to_owned());
                 }
             }
@@ -74,6 +86,14 @@ impl Row {
             return missing.replace('|', "/");
         }
         let mut notes = Vec::new();
+        if self.failed.0 > 0 {
+            let why = self.failed.1.replace('|', "/");
+            notes.push(format!("**failed in {} rounds**: {why}", self.failed.0));
+        }
+        if self.disturbed > 0 {
+            let (n, of) = (self.disturbed, self.operations.len());
+            notes.push(format!("**others were at work in {n} of {of} stretches**"));
+        }
         if self.complete > 0 {
             notes.push(format!("nothing lost in {} of {}", self.complete, self.operations.len()));
         }
@@ -90,8 +110,10 @@ impl Row {
 /// A workload's table.
 pub(super) fn section(title: &str, head: &str, rows: &[Row]) -> String {
     let mut text = format!("### {title}\n\n{head}.\n\n");
-    text.push_str("| tracer | throughput lost | from … to | voluntary switches kept | |\n");
-    text.push_str("|---|---|---|---|---|\n");
+    text.push_str(
+        "| tracer | rounds | throughput lost | from … to | voluntary switches kept | |\n",
+    );
+    text.push_str("|---|---|---|---|---|---|\n");
     for row in rows {
         let mut operations = row.operations.clone();
         let mut switches = row.switches.clone();
@@ -106,7 +128,8 @@ pub(super) fn section(title: &str, head: &str, rows: &[Row]) -> String {
         };
         let kept =
             if switches.is_empty() { "–".to_owned() } else { percent(median(&mut switches)) };
-        let _ = writeln!(text, "| {} | {lost} | {spread} | {kept} | {} |", row.name, row.note());
+        let (name, n, note) = (row.name, operations.len(), row.note());
+        let _ = writeln!(text, "| {name} | {n} | {lost} | {spread} | {kept} | {note} |");
     }
     text
 }
@@ -177,7 +200,20 @@ mod tests {
             row.add(rates(traced), rates(100.0));
         }
         let text = section("t", "h", &[row]);
-        assert!(text.contains("| x | 20.0 % | 10.0 % … 50.0 % | 100.0 % |"), "{text}");
+        assert!(text.contains("| x | 3 | 20.0 % | 10.0 % … 50.0 % | 100.0 % |"), "{text}");
         assert_eq!(thousands(1_234_567.0), "1,234,567");
+    }
+
+    #[test]
+    fn failed_rounds_and_disturbed_stretches_are_told() {
+        let rates = |operations, others| Rates { operations, switches: 100.0, others };
+        let mut row = Row::new("x");
+        row.add(rates(90.0, 0.0), rates(100.0, 0.0));
+        row.add(rates(80.0, 0.5), rates(100.0, 0.0));
+        row.fail("ended at once: no | room".to_owned());
+        let text = section("t", "h", &[row]);
+        assert!(text.contains("| x | 2 | 15.0 % |"), "{text}");
+        assert!(text.contains("**failed in 1 rounds**: ended at once: no / room; "), "{text}");
+        assert!(text.contains("**others were at work in 1 of 2 stretches**"), "{text}");
     }
 }

@@ -180,9 +180,15 @@ pub struct EnergySummary {
 }
 
 impl EnergySummary {
-    /// There is energy, measured or not.
+    /// There is energy that is divided, measured or not.
     #[must_use]
     pub fn any(&self) -> bool {
+        self.counted() && self.main().next().is_some()
+    }
+
+    /// There is energy, divided or not.
+    #[must_use]
+    pub fn counted(&self) -> bool {
         !self.domains.is_empty() && self.windows > 0
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tracer_common::Shape;
 
 use crate::analyze::sums::Sums;
-use crate::trace::records::{Class, Kind, LockRecord, ShapeSums, Totals};
+use crate::trace::records::{BelowSums, Class, Kind, LockRecord, ShapeSums, Totals};
 use crate::units::{LockIndex, Ns};
 
 /// Waits without a record of their own that belong to no lock and no thread, by kind and class.
@@ -22,9 +22,9 @@ pub(in crate::analyze) struct Unrecorded {
 impl Unrecorded {
     pub(super) fn of(totals: &Totals, names: &BTreeMap<LockIndex, LockRecord>) -> Self {
         Self {
-            below: below(totals, names),
-            lost: by_shape(&totals.lost),
-            limited: by_shape(&totals.limited),
+            below: by_lock(&totals.below, &totals.below_locks, names),
+            lost: by_lock(&totals.lost, &totals.lost_locks, names),
+            limited: by_lock(&totals.limited, &totals.limited_locks, names),
         }
     }
 
@@ -43,15 +43,15 @@ fn by_shape(sums: &BTreeMap<u32, ShapeSums>) -> BTreeMap<(Kind, Class), Sums> {
     out
 }
 
-/// Waits below the threshold: those of known locks are of these locks' kinds, the others of their
-/// shape's.
-fn below(
-    totals: &Totals,
+/// Those of known locks are of these locks' kinds, the others of their shape's.
+fn by_lock(
+    by_shapes: &BTreeMap<u32, ShapeSums>,
+    locks: &[BelowSums],
     names: &BTreeMap<LockIndex, LockRecord>,
 ) -> BTreeMap<(Kind, Class), Sums> {
-    let mut rest = totals.below.clone();
+    let mut rest = by_shapes.clone();
     let mut known = Vec::new();
-    for below in &totals.below_locks {
+    for below in locks {
         let Some(lock) = names.get(&below.lock) else { continue };
         let Some(all) = rest.get_mut(&below.shape) else { continue };
         // A part is never more than the whole, whatever a hostile file says.

@@ -38,7 +38,8 @@ pub(in crate::cli) struct Args {
     #[arg(short, long)]
     pub(super) force: bool,
 
-    /// Waits shorter than this get no record each, but sums by lock, thread and place; 0 records all
+    /// Waits shorter than this get no record each, but sums by lock, thread and place; 0: all get one, up to
+    /// --max-events-per-sec
     #[arg(long, value_name = "TIME", default_value = "10us", value_parser = parse_with_unit)]
     pub(super) min_wait: Duration,
 
@@ -66,8 +67,8 @@ pub(in crate::cli) struct Args {
           value_parser = buffer_kib)]
     pub(super) buffer: u32,
 
-    /// No more waits than this get a record of their own, per second; the others are counted, with
-    /// their time, by kind. 0: no limit
+    /// No more waits than this get a record of their own, per second on average, and at once; the
+    /// others are counted, with their time, by kind. 0: no limit
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_EVENTS_PER_SEC)]
     pub(super) max_events_per_sec: u64,
 
@@ -102,7 +103,9 @@ const EXAMPLES: &str = "\
 EXAMPLES
   lockwatt record -p 4242                        until Ctrl-C, into lockwatt-4242.lockwatt
   lockwatt record -p 4242 -d 10s -o t.lockwatt   for ten seconds
-  lockwatt record --min-wait 0 -p 4242           with a record for every wait, however short
+  lockwatt record --min-wait 0 -p 4242           short waits too, up to --max-events-per-sec
+  lockwatt record --min-wait 0 --max-events-per-sec 0 -p 4242
+                                                 with a record for every wait, at a price
   lockwatt record --sample-hz 1999 -p 4242       finer figures of time spent spinning
   lockwatt record --native -p 4242               with the C functions above the Python ones
   lockwatt record --uprobes pthread -p 4242      with every use of libc's locks, at a price

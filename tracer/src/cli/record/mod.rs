@@ -16,7 +16,7 @@ use crate::kernel::{self, Privileges};
 use crate::probe::{Groups, measure};
 use crate::record::{Finished, Found, Output, Session, StopWhen, attach_all, describe, look_at};
 use crate::render::escape;
-use crate::render::text::plural;
+use crate::render::streamed::streamed;
 use crate::target::{Launched, Process};
 use crate::trace::processes::Came;
 use crate::trace::records::{Meta, Target};
@@ -32,6 +32,9 @@ pub(super) fn run(args: &Args) -> ExitCode {
     if args.several() && !args.uprobes.is_empty() {
         let words = "--uprobes hooks one process: leave out --follow, and give one PID";
         return fault::report(&Fault::Usage(words.to_owned()).into());
+    }
+    if let Err(fault) = args.energy.check() {
+        return fault::report(&fault.into());
     }
     match args.pid.split_first() {
         Some((&first, others)) => match record_processes(args, Pid(first), others) {
@@ -246,8 +249,8 @@ fn summarize(args: &Args, path: Option<&Path>, finished: &Finished) {
         note(args, &format!("locks have no names: {}", escape::whole(why)));
     }
     let Some(path) = path.filter(|path| path.is_file()) else {
-        let waits = plural(finished.totals.events, "wait");
-        note(args, &format!("{waits} with a record in {}", finished.duration));
+        // Who reads the trace at the other end of a pipe may not look.
+        note(args, &streamed(&finished.totals, finished.meta.options.min_wait, finished.duration));
         return;
     };
     match super::report::short_summary(path) {

@@ -11,6 +11,17 @@ use super::{Maps, sum};
 use crate::trace::records::ShapeSums;
 use crate::units::Address;
 
+/// Why a wait has no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Without {
+    /// It was below the threshold.
+    Below,
+    /// It was beyond the limit.
+    Limited,
+    /// There was no room in the ring buffer.
+    Lost,
+}
+
 impl Maps {
     /// Losses by reason; zeros are left out.
     #[must_use]
@@ -31,19 +42,28 @@ impl Maps {
             .collect()
     }
 
-    /// Waits below the threshold, by shape number, but for those in [`Self::below_locks`].
+    /// Waits without a record, by shape number, but for those in [`Self::by_lock`].
     #[must_use]
-    pub fn below(&self) -> BTreeMap<u32, ShapeSums> {
-        shapes(&self.below)
+    pub fn by_shape(&self, why: Without) -> BTreeMap<u32, ShapeSums> {
+        shapes(match why {
+            Without::Below => &self.below,
+            Without::Limited => &self.limited,
+            Without::Lost => &self.lost,
+        })
     }
 
     /// Those by shape number and lock.
     #[must_use]
-    pub fn below_locks(&self) -> BTreeMap<(u32, Address), ShapeSums> {
+    pub fn by_lock(&self, why: Without) -> BTreeMap<(u32, Address), ShapeSums> {
+        let map = match why {
+            Without::Below => &self.below_locks,
+            Without::Limited => &self.limited_locks,
+            Without::Lost => &self.lost_locks,
+        };
         let mut out = BTreeMap::new();
         for slot in 0..LOCK_SLOTS {
             // Each CPU gives the slot to the first lock that it sees.
-            for one in self.below_locks.get(&slot, 0).iter().flat_map(|values| values.iter()) {
+            for one in map.get(&slot, 0).iter().flat_map(|values| values.iter()) {
                 if one.totals.waits != 0 {
                     let sums: &mut ShapeSums =
                         out.entry((one.shape, Address(one.lock))).or_default();
@@ -52,18 +72,6 @@ impl Maps {
             }
         }
         out
-    }
-
-    /// Waits whose event was lost, by shape number.
-    #[must_use]
-    pub fn lost(&self) -> BTreeMap<u32, ShapeSums> {
-        shapes(&self.lost)
-    }
-
-    /// Waits beyond the limit, by shape number.
-    #[must_use]
-    pub fn limited(&self) -> BTreeMap<u32, ShapeSums> {
-        shapes(&self.limited)
     }
 
     /// All samples, summed over the CPUs.

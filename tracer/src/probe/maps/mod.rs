@@ -5,6 +5,8 @@ mod processes;
 mod spins;
 mod threads;
 
+pub use counters::Without;
+
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, Queue, RingBuf};
 use tracer_common::{
@@ -43,7 +45,9 @@ pub struct Maps {
     below: PerCpuArray<MapData, ShapeTotals>,
     below_locks: PerCpuArray<MapData, LockTotals>,
     lost: PerCpuArray<MapData, ShapeTotals>,
+    lost_locks: PerCpuArray<MapData, LockTotals>,
     limited: PerCpuArray<MapData, ShapeTotals>,
+    limited_locks: PerCpuArray<MapData, LockTotals>,
     drops: PerCpuArray<MapData, u64>,
     stats: PerCpuArray<MapData, u64>,
     syscalls: PerCpuArray<MapData, SyscallTotals>,
@@ -73,7 +77,9 @@ impl Maps {
             below: take(ebpf, "BELOW")?,
             below_locks: take(ebpf, "BELOW_LOCKS")?,
             lost: take(ebpf, "LOST")?,
+            lost_locks: take(ebpf, "LOST_LOCKS")?,
             limited: take(ebpf, "LIMITED")?,
+            limited_locks: take(ebpf, "LIMITED_LOCKS")?,
             drops: take(ebpf, "DROPS")?,
             stats: take(ebpf, "STATS")?,
             syscalls: take(ebpf, "SYSCALLS")?,

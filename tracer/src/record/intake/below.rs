@@ -1,4 +1,5 @@
-//! Waits below the threshold of which no sum by thread and lock tells: summed up by shape, and by lock where the shape says too little.
+//! Waits below the threshold of which no sum by thread and lock tells, and those that are lost or beyond
+//! the limit: summed up by shape, and by lock where the shape says too little.
 //!
 //! What a parked thread waited for tells contention from idling only if the lock is known. The kernel
 //! side keeps such sums by address; what the lock at that address is, longer waits for it have said.
@@ -8,7 +9,7 @@ use std::collections::BTreeMap;
 use tracer_common::{FutexIdentity, Shape, ThreadState};
 
 use super::Intake;
-use crate::probe::Maps;
+use crate::probe::{Maps, Without};
 use crate::trace::records::{BelowSums, ShapeSums, Totals};
 use crate::trace::writer::WriteError;
 use crate::units::{Address, LockIndex, Ns};
@@ -18,7 +19,7 @@ pub(super) type ByAddress = BTreeMap<(u32, Address), ShapeSums>;
 
 /// What is known of the waits of programs that the target has replaced since.
 #[derive(Debug, Default)]
-pub(super) struct Below {
+pub(super) struct Replaced {
     /// As the kernel side counted them.
     counted: ByAddress,
     /// By what the locks were.
@@ -26,25 +27,51 @@ pub(super) struct Below {
 }
 
 impl Intake {
-    /// Adds the waits below the threshold to the totals.
+    /// Adds the waits without a record to the totals.
     ///
     /// # Errors
     /// If the trace can't be written.
-    pub(super) fn add_below(&mut self, maps: &Maps, totals: &mut Totals) -> Result<(), WriteError> {
-        totals.below = maps.below();
+    pub(super) fn add_without_record(
+        &mut self,
+        maps: &Maps,
+        totals: &mut Totals,
+    ) -> Result<(), WriteError> {
+        (totals.limited, totals.limited_locks) = self.sums(maps, Without::Limited)?;
+        (totals.lost, totals.lost_locks) = self.sums(maps, Without::Lost)?;
+        (totals.below, totals.below_locks) = self.sums(maps, Without::Below)?;
         for (&shape, &sums) in &self.below {
             *totals.below.entry(shape).or_default() += sums;
         }
-        let mut counted = maps.below_locks();
-        for (&key, &sums) in &self.below_pending {
-            *counted.entry(key).or_default() += sums;
+        Ok(())
+    }
+
+    /// By shape, and the part of it of which the lock is known.
+    fn sums(
+        &mut self,
+        maps: &Maps,
+        why: Without,
+    ) -> Result<(BTreeMap<u32, ShapeSums>, Vec<BelowSums>), WriteError> {
+        let mut by_shape = maps.by_shape(why);
+        let mut counted = maps.by_lock(why);
+        if why == Without::Below {
+            for (&key, &sums) in &self.below_pending {
+                *counted.entry(key).or_default() += sums;
+            }
         }
         for (&(shape, _), &sums) in &counted {
-            *totals.below.entry(shape).or_default() += sums;
+            *by_shape.entry(shape).or_default() += sums;
         }
-        totals.below_locks = self.below_replaced.known.clone();
-        totals.below_locks.extend(self.below_now(&counted)?);
-        Ok(())
+        let mut locks = self.replaced(why).known.clone();
+        locks.extend(self.since_replaced(&counted, why)?);
+        Ok((by_shape, locks))
+    }
+
+    fn replaced(&mut self, why: Without) -> &mut Replaced {
+        match why {
+            Without::Below => &mut self.below_replaced,
+            Without::Limited => &mut self.limited_replaced,
+            Without::Lost => &mut self.lost_replaced,
+        }
     }
 
     /// Takes over what a thread has in its state.
@@ -61,19 +88,26 @@ impl Intake {
     ///
     /// # Errors
     /// If the trace can't be written.
-    pub(super) fn keep_below(&mut self, maps: &Maps) -> Result<(), WriteError> {
-        let counted = maps.below_locks();
-        let now = self.below_now(&counted)?;
-        self.below_replaced.known.extend(now);
-        self.below_replaced.counted = counted;
+    pub(super) fn keep_without_record(&mut self, maps: &Maps) -> Result<(), WriteError> {
+        for why in [Without::Below, Without::Limited, Without::Lost] {
+            let counted = maps.by_lock(why);
+            let now = self.since_replaced(&counted, why)?;
+            let replaced = self.replaced(why);
+            replaced.known.extend(now);
+            replaced.counted = counted;
+        }
         Ok(())
     }
 
     /// The waits of the program that runs now, by lock, as far as their locks are known.
-    fn below_now(&mut self, counted: &ByAddress) -> Result<Vec<BelowSums>, WriteError> {
+    fn since_replaced(
+        &mut self,
+        counted: &ByAddress,
+        why: Without,
+    ) -> Result<Vec<BelowSums>, WriteError> {
         let mut by_lock: BTreeMap<(LockIndex, u32), ShapeSums> = BTreeMap::new();
         for (&(shape, address), &sums) in counted {
-            let before = self.below_replaced.counted.get(&(shape, address));
+            let before = self.replaced(why).counted.get(&(shape, address));
             let since = since(sums, before.copied().unwrap_or_default());
             if since.waits == 0 || address == Address(0) {
                 continue;

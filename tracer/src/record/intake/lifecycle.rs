@@ -65,7 +65,7 @@ impl Intake {
     /// # Errors
     /// If the trace can't be written.
     pub(in crate::record) fn keep_sums(&mut self, maps: &mut Maps) -> Result<(), WriteError> {
-        self.keep_below(maps)?;
+        self.keep_without_record(maps)?;
         self.uses.exec(maps, &self.locks, &mut self.writer)
     }
 

@@ -22,7 +22,7 @@ use tracer_common::{
 };
 use zerocopy::FromBytes;
 
-use self::below::{Below, ByAddress};
+use self::below::{ByAddress, Replaced};
 use super::locks::Locks;
 use super::places::Places;
 use super::processes::Processes;
@@ -31,6 +31,7 @@ use super::shared::SharedWord;
 use super::stacks::Stacks;
 use super::threads::{Home, Threads};
 use super::uses::Uses;
+use crate::kernel::MapMemory;
 use crate::probe::{Hooks, Maps};
 use crate::trace::processes::LockProcess;
 use crate::trace::records::{LockRecord, ShapeSums, SideStack, SpinSums};
@@ -92,7 +93,10 @@ pub(super) struct Intake {
     /// Waits still under way at the end that were below the threshold.
     below: BTreeMap<u32, ShapeSums>,
     /// Those of programs that the target has replaced.
-    below_replaced: Below,
+    below_replaced: Replaced,
+    /// The same of waits beyond the limit, and of lost ones.
+    limited_replaced: Replaced,
+    lost_replaced: Replaced,
     /// Those that the threads have in their states.
     pub(super) below_pending: ByAddress,
     /// Spins still under way at the end.
@@ -104,6 +108,8 @@ pub(super) struct Intake {
     gone: Vec<(usize, u32)>,
     /// Threads whose waits were under way at the end, and on which futex.
     under_way: Vec<(Tid, Address)>,
+    /// What the kernel side's maps take.
+    pub(super) map_memory: Option<MapMemory>,
     /// How long and how often the programs have run, if the kernel counts that.
     pub(super) bpf_run: Option<(Ns, u64)>,
     /// The same of moments, if it is only asked to now and then.
@@ -144,7 +150,10 @@ impl Intake {
             events: 0,
             short_waits: 0,
             below: BTreeMap::new(),
-            below_replaced: Below::default(),
+            map_memory: None,
+            below_replaced: Replaced::default(),
+            limited_replaced: Replaced::default(),
+            lost_replaced: Replaced::default(),
             below_pending: ByAddress::new(),
             spins: Vec::new(),
             retired_spins: BTreeMap::new(),

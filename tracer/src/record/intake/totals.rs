@@ -24,21 +24,21 @@ impl Intake {
             yield_runs: self.yield_runs,
             drops: maps.drops(),
             stats: maps.stats(),
-            lost: maps.lost(),
-            limited: maps.limited(),
             ..Totals::default()
         };
         if self.malformed != 0 {
             totals.drops.insert("malformed_record".to_owned(), self.malformed);
         }
-        for (name, count) in
-            [("code_gone", self.stacks.gone), ("stack_table_full", self.stacks.left_out)]
-        {
+        for (name, count) in [
+            ("code_gone", self.stacks.gone),
+            ("stack_table_full", self.stacks.left_out),
+            ("stacks_forgotten", self.stacks.contents.missed),
+        ] {
             if count != 0 {
                 totals.drops.insert(name.to_owned(), count);
             }
         }
-        self.add_below(maps, &mut totals)?;
+        self.add_without_record(maps, &mut totals)?;
         if self.locks.inherited != 0 {
             totals.stats.insert("named_as_before".to_owned(), self.locks.inherited);
         }
@@ -57,8 +57,13 @@ impl Intake {
         totals.self_cost.insert("recorder_cpu_ns".to_owned(), crate::kernel::own_cpu_ns());
         let mut cost = |name: &str, n: u64| totals.self_cost.insert(name.to_owned(), n);
         cost("bytes_written", self.writer.bytes_written());
+        let maps = self.map_memory.unwrap_or_default();
         if let Some(bytes) = crate::kernel::own_peak_memory() {
-            cost("recorder_peak_bytes", bytes);
+            // What it maps of the kernel's is counted there.
+            cost("recorder_peak_bytes", bytes.saturating_sub(maps.mapped));
+        }
+        if self.map_memory.is_some() {
+            cost("kernel_map_bytes", maps.bytes);
         }
         if let Some((time, runs)) = self.bpf_run {
             cost("bpf_run_ns", time.0);

@@ -25,7 +25,7 @@ impl Session {
         self.drop_programs();
         let end = monotonic_now();
         if let Some(mut ring) = self.ring.take() {
-            self.drain(&mut ring)?;
+            while self.drain(&mut ring)? {} // nothing is added any more
         }
         self.intake.below_pending.clear();
         for (tid, state) in self.maps.threads() {
@@ -38,7 +38,10 @@ impl Session {
             }
         }
         self.intake.write_held()?;
-        let totals = self.intake.totals(&self.maps, end)?;
+        let mut totals = self.intake.totals(&self.maps, end)?;
+        if let Some(energy) = &self.energy {
+            energy.add_losses(&mut totals);
+        }
         self.write_processes()?;
         self.write_energy()?;
         let threads = self.intake.threads.take_counted();

@@ -8,8 +8,10 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::turn::Turn;
 use super::{Finished, Session, StopWhen};
 use crate::record::intake::{Intake, Taken};
 use crate::record::lookout::Lookout;
@@ -75,6 +77,7 @@ impl Session {
         let mut status = StatusLine::new(stop.quiet);
         let mut interrupts = 0;
         let mut first_ended = false;
+        let mut more = false;
         ready()?;
         self.run_time_counted = self.statistics.is_some() || counted_anyway();
         self.run_time = RunTime::new(self.run_time_counted);
@@ -83,13 +86,15 @@ impl Session {
             let look_at = self.next_look();
             let looking = look_at.is_some();
             let look_at = look_at.unwrap_or(begun + far);
+            // What ends the recording comes first, the ring last: in a storm that is always ready.
             tokio::select! {
+                biased;
                 _ = exited.readable(), if !first_ended => {
                     first_ended = true;
                     if !self.intake.processes.several {
                         break "target_exited";
                     }
-                    self.drain(ring.get_mut())?; // its last words
+                    more = self.drain(ring.get_mut())?; // its last words
                 }
                 () = sleep_until(deadline) => break "duration",
                 () = received(&mut interrupt) => {
@@ -99,23 +104,28 @@ impl Session {
                     }
                 }
                 () = received(&mut terminate) => break "terminated",
-                guard = ring.readable_mut() => {
-                    let mut guard = guard?;
-                    let outcome = self.drain(guard.get_inner_mut());
-                    guard.clear_ready();
-                    outcome?;
-                }
-                _ = drain.tick() => {
-                    self.drain(ring.get_mut())?;
-                    self.refresh_spin_codes();
-                }
+                _ = flush.tick() => self.flush()?,
                 () = sleep_until(look_at), if looking => self.look_where_due()?,
                 () = sleep_until(run_time_at.unwrap_or(begun + far)), if run_time_at.is_some() => {
                     self.run_time.turn(self.loaded.as_ref());
                 }
-                _ = flush.tick() => self.flush()?,
+                _ = drain.tick() => {
+                    more = self.drain(ring.get_mut())?;
+                    self.refresh_spin_codes();
+                    if self.intake.threads.many_ended() {
+                        self.remove_gone();
+                    }
+                }
+                // Pending at first, and so signals and timers are looked at in between.
+                () = yield_now(), if more => more = self.drain(ring.get_mut())?,
+                guard = ring.readable_mut(), if !more => {
+                    let mut guard = guard?;
+                    let outcome = self.drain(guard.get_inner_mut());
+                    guard.clear_ready();
+                    more = outcome?;
+                }
             }
-            if first_ended && self.is_over() {
+            if first_ended && !more && self.is_over() {
                 break "target_exited";
             }
             if first_ended && stop.own_child && !self.command_ended {
@@ -138,8 +148,14 @@ impl Session {
         Ok(reason)
     }
 
-    pub(super) fn drain(&mut self, ring: &mut RingBuf<MapData>) -> Result<()> {
-        while let Some(record) = ring.next() {
+    /// Takes in what the ring holds, for a [`Turn`] at most; true if there may be more.
+    pub(super) fn drain(&mut self, ring: &mut RingBuf<MapData>) -> Result<bool> {
+        let mut turn = Turn::begin();
+        let more = loop {
+            if turn.is_over() {
+                break true;
+            }
+            let Some(record) = ring.next() else { break false };
             if Intake::is_exec(&record) && !self.intake.processes.several {
                 self.intake.keep_sums(&mut self.maps)?;
             }
@@ -148,11 +164,11 @@ impl Session {
                 Taken::Born(place) => self.searching.push(place),
                 Taken::Exec(place) => self.forget_interpreter(place)?,
             }
-        }
+        };
         if self.intake.processes.several {
             self.intake.give_numbers(&mut self.maps);
         }
-        Ok(())
+        Ok(more)
     }
 
     /// Nothing that is recorded lives on, nor anything that may soon be recorded.

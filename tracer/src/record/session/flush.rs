@@ -17,11 +17,7 @@ const TOTALS_AT_LEAST_EVERY: Duration = Duration::from_secs(10);
 
 impl Session {
     pub(super) fn flush(&mut self) -> Result<()> {
-        let gone = self.intake.threads.take_gone();
-        self.intake.uses.retire(&gone, &mut self.maps);
-        for tid in gone {
-            self.maps.remove_thread(tid);
-        }
+        self.remove_gone();
         if self.intake.processes.several {
             self.reconcile()?;
         }
@@ -39,15 +35,28 @@ impl Session {
         self.intake.refresh_threads(&mut self.maps);
         self.look_at_programs();
         self.intake.retire(&mut self.maps)?;
-        let totals = self.intake.totals(&self.maps, monotonic_now())?;
+        let mut totals = self.intake.totals(&self.maps, monotonic_now())?;
+        if let Some(energy) = &self.energy {
+            energy.add_losses(&mut totals);
+        }
         self.write_processes()?;
         self.write_energy()?;
         self.write_counters(&totals)?;
+        self.intake.threads.forget_ended();
         self.intake.writer.flush()?;
         if let Some(log) = &mut self.kernel_log {
             log.drain();
         }
         Ok(())
+    }
+
+    /// Makes room in the kernel side's table of threads.
+    pub(super) fn remove_gone(&mut self) {
+        let gone = self.intake.threads.take_gone();
+        self.intake.uses.retire(&gone, &mut self.maps);
+        for tid in gone {
+            self.maps.remove_thread(tid);
+        }
     }
 
     pub(super) fn write_energy(&mut self) -> Result<()> {

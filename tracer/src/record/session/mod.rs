@@ -4,6 +4,7 @@ mod close;
 mod event_loop;
 mod flush;
 mod interpreters;
+mod turn;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -21,7 +22,7 @@ use super::processes::Processes;
 use super::run_time::RunTime;
 use crate::cpython::Namer;
 use crate::energy::Source;
-use crate::kernel::monotonic_now;
+use crate::kernel::{monotonic_now, own_map_memory};
 use crate::probe::{Groups, Hooks, Loaded, Maps, Uprobes};
 use crate::target::Process;
 use crate::trace::TraceWriter;
@@ -135,6 +136,7 @@ impl Session {
             }
             intake.threads.index(tid);
         }
+        intake.map_memory = own_map_memory();
         let searching = intake.processes.living();
         intake.refresh_threads(&mut attached.maps);
         let ring = attached.maps.take_events();

@@ -53,9 +53,9 @@ pub(in crate::render) fn json(summary: &Summary, carbon: Option<Carbon>) -> Valu
         "pooled": energy.pooled,
         "carbon_g_per_kwh": carbon.map(|carbon| carbon.0),
         "domains": domains.collect::<Vec<_>>(),
-        "waiting": amount(&energy.waiting),
+        "waiting": energy.any().then(|| amount(&energy.waiting)),
         "places": "each lock's spread over its places by the yields there, or by the waits",
-        "waiting_unknown_lock": amount(&energy.waiting_unknown),
+        "waiting_unknown_lock": energy.any().then(|| amount(&energy.waiting_unknown)),
         "held_left_out_ns": energy.held_left_out,
         "counterfactual": counterfactual::json(energy),
         "time": {

@@ -49,15 +49,25 @@ pub(super) fn head(summary: &Summary) -> String {
     }
 }
 
-/// `energy: no live counter (why)`, if there is no energy.
+/// `energy: no live counter (why)`, if there is no energy; or that what there is is not divided.
 pub(super) fn missing(energy: &EnergySummary) -> Option<String> {
+    if energy.counted() && !energy.any() {
+        let words = "energy: of no thread and no lock (what was read is of the whole machine, or of a \
+                     part of it that is not known)";
+        return Some(words.to_owned());
+    }
     let because = energy.source.none_because.as_ref()?;
     Some(format!("energy: no live counter ({})", super::escape::whole(because)))
 }
 
-/// What there is to show of energy.
+/// What there is to show of energy of threads and locks.
 pub(super) fn present(summary: &Summary) -> Option<&EnergySummary> {
     summary.energy.as_ref().filter(|energy| energy.any())
+}
+
+/// What there is to show of energy at all.
+pub(super) fn counted(summary: &Summary) -> Option<&EnergySummary> {
+    summary.energy.as_ref().filter(|energy| energy.counted())
 }
 
 /// The column of a lock table.

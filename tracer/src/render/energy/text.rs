@@ -6,7 +6,7 @@ use super::super::answer::label;
 use super::super::escape;
 use super::super::rows::{Limits, Rows};
 use super::super::text::{count, plural};
-use super::{Carbon, became, counterfactual, per_contended, present, share, titled, words};
+use super::{Carbon, became, counted, counterfactual, per_contended, share, titled, words};
 use crate::analyze::energy::{Amount, DomainEnergy, EnergySummary};
 use crate::analyze::{LockSummary, Summary};
 use crate::energy::{Microjoules, Part, Quality};
@@ -19,12 +19,14 @@ pub(in crate::render) fn section(
     limits: Limits,
     carbon: Option<Carbon>,
 ) -> String {
-    let Some(energy) = present(summary) else { return String::new() };
+    let Some(energy) = counted(summary) else { return String::new() };
     let mut out = policy(energy);
     out += &domains(energy, limits, carbon);
-    out += &locks(summary, energy, limits, carbon);
-    out += &held(summary, energy, limits);
-    out += &counterfactual::section(summary, energy, limits);
+    if energy.any() {
+        out += &locks(summary, energy, limits, carbon);
+        out += &held(summary, energy, limits);
+        out += &counterfactual::section(summary, energy, limits);
+    }
     out += &time(energy);
     out
 }
@@ -57,11 +59,13 @@ fn policy(energy: &EnergySummary) -> String {
     } else {
         "by samples"
     };
-    let _ = writeln!(
-        out,
+    let rule = format!(
         " rule: {}. What a lock is given is waiting on the CPU, {how}; blocked time has no joules.",
         rule(source)
     );
+    let nothing =
+        " rule: nothing of it is divided, as no time on a CPU says what a whole machine uses";
+    let _ = writeln!(out, "{}", if energy.any() { &rule } else { nothing });
     if source.quality == Quality::Measured {
         out += " whether the firmware filters the counter (as it may against side channels) is not known\n";
     }
@@ -216,8 +220,7 @@ fn locks(
         "reading and sampling"
     };
     let bound = if summary.locks.iter().any(|lock| lock.sums.spins > 0) {
-        "; who got a lock by spinning alone is not counted, so that where threads spin an acquisition has \
-         at most its share of the blocked ones"
+        "; who got a lock by spinning alone is not counted: \"at most\" is what it would be if nobody had"
     } else {
         ""
     };

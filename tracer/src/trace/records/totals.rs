@@ -44,13 +44,14 @@ impl AddAssign for ShapeSums {
     }
 }
 
-/// Waits below the threshold for one lock: a part of [`Totals::below`].
+/// Waits without a record for one lock: a part of [`Totals::below`], [`Totals::limited`] or
+/// [`Totals::lost`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BelowSums {
     /// The lock.
     pub lock: LockIndex,
-    /// The [`Shape`](tracer_common::Shape) number that they are counted under in [`Totals::below`].
+    /// The [`Shape`](tracer_common::Shape) number that they are counted under there.
     pub shape: u32,
     /// The waits.
     pub sums: ShapeSums,
@@ -157,8 +158,12 @@ pub struct Totals {
     /// Waits beyond `--max-events-per-sec`, by [`Shape`](tracer_common::Shape) number: they have no
     /// record.
     pub limited: BTreeMap<u32, ShapeSums>,
+    /// As `below_locks`, of those.
+    pub limited_locks: Vec<BelowSums>,
     /// Waits whose record was lost, by [`Shape`](tracer_common::Shape) number.
     pub lost: BTreeMap<u32, ShapeSums>,
+    /// As `below_locks`, of those.
+    pub lost_locks: Vec<BelowSums>,
     /// Yields by lock, but for those with a record of their own.
     pub spins: Vec<SpinSums>,
     /// [`YieldRun`](super::YieldRun) records in the trace so far.
