@@ -11,8 +11,8 @@ for what, from when to when. It prints JSON lines:
     {"done": true}                                last; then it stays until its standard input ends
 
 `cpu_ns` is the time that the thread was on a CPU between the two stamps, `slept` how often it left one to
-sleep, `lost_cpu` how often it did without having to. Times are CLOCK_MONOTONIC; `holder_tid` is who was in the way, or who ended the wait, where that was one
-thread and no other. `address` is null where Python doesn't know it; `or_address` is as right.
+sleep, `lost_cpu` how often it did without having to. Times are CLOCK_MONOTONIC; `holder_tid` is who was in
+the way, or who ended the wait, where that was one thread and no other. `address` is null where Python doesn't know it; `or_address` is as right.
 
 Threads take turns by the clock, not by locks: every wait of a worker is one that the program speaks of.
 """
@@ -79,7 +79,7 @@ def thing(kind, class_, name, op, awaited=None, **more):
 
 
 def start():
-    """Taken right before a call: the thread's time on the CPU, how often it lost the CPU, a stamp."""
+    """Taken right before a call: the thread's time on the CPU, how often it left the CPU, a stamp."""
     return time.thread_time_ns(), left_cpu(), stamp()
 
 
@@ -90,8 +90,11 @@ def end():
 
 
 def left_cpu():
-    """How often the thread left the CPU to sleep, and how often while it could have gone on."""
-    usage = resource.getrusage(resource.RUSAGE_THREAD)
+    return left(resource.getrusage(resource.RUSAGE_THREAD))
+
+
+def left(usage):
+    """How often a thread left the CPU to sleep, and how often while it could have gone on."""
     return usage.ru_nvcsw, usage.ru_nivcsw
 
 

@@ -23,15 +23,15 @@ def loops(nanoseconds):
 
 def turn(count):
     """Computes; then what `start` gives; polls; then what `end` gives."""
-    work, lost = partial(sum, range(count)), partial(resource.getrusage, resource.RUSAGE_THREAD)
+    work, usage = partial(sum, range(count)), partial(resource.getrusage, resource.RUSAGE_THREAD)
     poll = partial(select.select, (), (), (), 0)
-    return [work, time.thread_time_ns, lost, _truth.stamp, poll, _truth.stamp, time.thread_time_ns, lost]
+    return [work, time.thread_time_ns, usage, _truth.stamp, poll, _truth.stamp, time.thread_time_ns, usage]
 
 
 def taken(steps):
     """Does the steps of a turn; the start and the end of its wait."""
-    _, cpu, lost, at, _, until, cpu_after, lost_after = list(map(operator.call, steps))
-    return (cpu, lost.ru_nivcsw, at), (cpu_after, lost_after.ru_nivcsw, until)
+    _, cpu, usage, at, _, until, cpu_after, usage_after = list(map(operator.call, steps))
+    return (cpu, _truth.left(usage), at), (cpu_after, _truth.left(usage_after), until)
 
 
 def compute(turns, diary, what, count, cpu, me, other):

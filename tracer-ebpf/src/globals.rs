@@ -34,6 +34,8 @@ globals! {
     native_stacks, NATIVE_STACKS: u32 = 0;
     /// What a wait's record takes of the limit (`tracer_common::rate::cost`); 0: there is none.
     rate_cost, RATE_COST: u64 = 0;
+    /// How much of that may be taken at once (`tracer_common::rate::depth`).
+    rate_depth, RATE_DEPTH: u64 = 0;
     /// Bytes in the ring buffer from which the reader is woken at once.
     wake_bytes, WAKE_BYTES: u64 = 0;
     /// Offset of `pid` in `struct task_struct`.

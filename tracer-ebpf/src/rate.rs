@@ -1,6 +1,6 @@
 //! No more records of waits than so many a second (`--max-events-per-sec`).
 
-use crate::globals::rate_cost;
+use crate::globals::{rate_cost, rate_depth};
 use crate::maps::RATE;
 
 /// Whether one more wait, which ended at `end_ns`, may have a record. Not exact: CPUs write the limit's
@@ -14,5 +14,5 @@ pub(crate) fn allows(end_ns: u64) -> bool {
     }
     let Some(rate) = RATE.get_ptr_mut(0) else { return true };
     // SAFETY: a live map value, whose words are read and written as a whole.
-    unsafe { &mut *rate }.allows(cost, end_ns)
+    unsafe { &mut *rate }.allows(cost, rate_depth(), end_ns)
 }

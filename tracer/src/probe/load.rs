@@ -3,7 +3,7 @@
 use aya::programs::ProgramError;
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use tracer_common::config::TaskOffsets;
-use tracer_common::rate;
+use tracer_common::{WaitEvent, rate};
 
 use super::maps::{MapError, Maps};
 use super::plan::Hooks;
@@ -90,6 +90,11 @@ pub(super) fn create(settings: &Settings, offsets: TaskOffsets) -> Result<Ebpf, 
         (settings.target.0, 1, MAX_SITES)
     };
     let rooms = Rooms::of(settings);
+    // As many at once as half of the ring holds, each with the header that the kernel gives it
+    // (`BPF_RINGBUF_HDR_SZ`): the recorder has the time in which the other half fills up.
+    let record = size_of::<WaitEvent>() as u64 + 8;
+    let depth =
+        rate::depth(settings.max_events_per_sec, u64::from(settings.ring_bytes) / 2 / record);
     let mut loader = EbpfLoader::new();
     let (energy, own) = (u32::from(settings.energy), std::process::id());
     if settings.energy {
@@ -105,6 +110,7 @@ pub(super) fn create(settings: &Settings, offsets: TaskOffsets) -> Result<Ebpf, 
         .override_global("SYSCALL_HOOKS", &syscall_hooks, true)
         .override_global("SHORT_WALK_EVERY_NS", &settings.short_walk_every.0, true)
         .override_global("RATE_COST", &rate::cost(settings.max_events_per_sec), true)
+        .override_global("RATE_DEPTH", &depth, true)
         .override_global("NATIVE_STACKS", &u32::from(settings.native), true)
         .override_global("WAKE_BYTES", &wake_bytes, true)
         .override_global("TASK_PID", &offsets.pid, true)

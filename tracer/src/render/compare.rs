@@ -8,9 +8,10 @@ use super::completeness::{condition_words, unseen as unseen_words};
 use super::energy::{became, rule};
 use super::escape;
 use super::rows::{Limits, Rows};
-use crate::analyze::Completeness;
+use super::text::percent;
 use crate::analyze::compare::{Comparison, Difference, Energy, Gap, Incomplete, Waiting};
 use crate::analyze::completeness::UNSEEN_SWITCHES;
+use crate::analyze::{Completeness, UnseenSwitches};
 use crate::energy::{Microjoules, Watts};
 use crate::trace::energy::{EnergySource, ONE};
 use crate::units::Ns;
@@ -139,8 +140,38 @@ pub fn text(comparison: &Comparison, about: &About, top: usize) -> String {
     for (what, one) in comparison.locks.iter().take(top) {
         table.row(&format!("contention, {}", escape::name(what)), one, time);
     }
-    let incomplete = comparison.incomplete.iter().map(|one| told(one, about));
-    incomplete.collect::<String>() + &table.0.finish("row") + &notes(comparison, about)
+    let (unseen, incomplete): (Vec<_>, Vec<_>) =
+        comparison.incomplete.iter().partition(|one| only_unseen(one).is_some());
+    let incomplete = incomplete.into_iter().map(|one| told(one, about));
+    let unseen: Vec<_> = unseen.into_iter().filter_map(only_unseen).collect();
+    incomplete.collect::<String>()
+        + &all_unseen(&unseen, 2 * comparison.runs)
+        + &table.0.finish("row")
+        + &notes(comparison, about)
+}
+
+/// Switches of a CPU that were not seen, if that is all that is missing in a run.
+fn only_unseen(one: &Incomplete) -> Option<UnseenSwitches> {
+    let [Gap::Lost(completeness)] = &one.gaps[..] else { return None };
+    let unseen = completeness.unseen.filter(|unseen| unseen.at_most.is_some())?;
+    let mut others = (**completeness).clone();
+    others.lost.remove(UNSEEN_SWITCHES);
+    others.whole().then_some(unseen)
+}
+
+/// They are of most short runs: a line for all of them, with the bound.
+fn all_unseen(unseen: &[UnseenSwitches], runs: usize) -> String {
+    let sum = |of: fn(&UnseenSwitches) -> Ns| unseen.iter().map(of).sum::<Ns>();
+    let (at_most, all) = (sum(|one| one.at_most.unwrap_or_default()), sum(|one| one.of));
+    if unseen.is_empty() {
+        return String::new();
+    }
+    format!(
+        " energy: in {} of {runs} runs switches of a CPU were not seen: at most {at_most} of {all} of their \
+         CPU time ({}) may be in the wrong hands; time waited does not depend on it\n",
+        unseen.len(),
+        percent(at_most, all)
+    )
 }
 
 /// A line for a run of which something is missing.
@@ -298,8 +329,8 @@ pub fn json(comparison: &Comparison, about: &About) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analyze::SpinSource;
     use crate::analyze::compare::{OnCpu, Run, RunEnergy};
-    use crate::analyze::{SpinSource, UnseenSwitches};
     use crate::energy::{Known, Quality, Watts};
     use crate::trace::energy::IdlePower;
 
@@ -361,6 +392,19 @@ mod tests {
             assert!(simulated.contains(words), "no {words:?} in\n{simulated}");
         }
         assert!(!simulated.contains("INCOMPLETE"), "{simulated}");
+        // What most short runs have is told once, with its bound.
+        let unseen = |switches| {
+            let of = UnseenSwitches { switches, at_most: Some(Ns(30)), of: Ns(1_000) };
+            let lost = [(UNSEEN_SWITCHES.to_owned(), switches)].into();
+            let gap = Completeness { unseen: Some(of), lost, ..Completeness::default() };
+            let whole = run(SpinSource::Sampled, 1.0);
+            Run { gaps: vec![Gap::Lost(Box::new(gap))], ..whole }
+        };
+        let two =
+            Comparison::of(&[unseen(1), unseen(2)], &[unseen(3), run(SpinSource::Sampled, 1.0)]);
+        let two = text(&two, &about(Quality::Simulated), 10);
+        let words = "in 3 of 4 runs switches of a CPU were not seen: at most 90 ns of 3.00 µs of their CPU time (3.0 %)";
+        assert!(two.contains(words) && !two.contains("INCOMPLETE"), "{two}");
         let measured = text(&comparison, &about(Quality::Measured), 10);
         assert!(measured.contains("energy, all that is counted (measured)"), "{measured}");
         assert!(measured.contains("  of the command (attributed)"), "{measured}");
