@@ -69,7 +69,11 @@ impl Row {
                 self.complete += u32::from(line.starts_with("Complete"));
                 // "Complete, but …": nothing lost, and not all with a record.
                 if !line.starts_with("Complete:") {
-                    self.lost.push(line.to_owned());
+                    // What is not recorded comes first; what is follows behind a colon.
+                    let words = line.strip_prefix("Complete, but ").unwrap_or(line);
+                    let words =
+                        words.split_once(" have no record: ").map_or(words, |(first, _)| first);
+                    self.lost.push(words.to_owned());
                 }
             }
         } else if self.name.starts_with("perf record") {
