@@ -1,20 +1,18 @@
 //! `lockwatt compare` as text and JSON.
 
+mod gaps;
+mod json;
+mod table;
+
 use std::fmt::Write;
 
-use serde_json::{Value, json};
-
-use super::completeness::{condition_words, unseen as unseen_words};
-use super::energy::{became, rule};
+pub use self::json::json;
+use self::table::{Table, time};
+use super::energy::rule;
 use super::escape;
 use super::rows::{Limits, Rows};
-use super::text::percent;
-use crate::analyze::compare::{Comparison, Difference, Energy, Gap, Incomplete, Waiting};
-use crate::analyze::completeness::UNSEEN_SWITCHES;
-use crate::analyze::{Completeness, UnseenSwitches};
-use crate::energy::{Microjoules, Watts};
-use crate::trace::energy::{EnergySource, ONE};
-use crate::units::Ns;
+use crate::analyze::compare::Comparison;
+use crate::trace::energy::EnergySource;
 
 /// What was compared.
 #[derive(Clone, Debug, Default)]
@@ -25,102 +23,7 @@ pub struct About {
     pub source: EnergySource,
 }
 
-/// What a figure is in.
-type Unit = fn(f64) -> String;
-
 const LETTERS: [&str; 2] = ["A", "B"];
-/// So much of a command is shown where it is one of many words.
-const WIDE: usize = 60;
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "casts from floating point saturate"
-)]
-fn time(ns: f64) -> String {
-    Ns(ns as u64).to_string()
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "casts from floating point saturate"
-)]
-fn energy(uj: f64) -> String {
-    Microjoules(uj as u64).to_string()
-}
-
-fn power(watts: f64) -> String {
-    Watts(watts).to_string()
-}
-
-/// The rows, one after the other.
-struct Table(Rows);
-
-impl Table {
-    fn row(&mut self, what: &str, one: &Difference, unit: Unit) {
-        self.0.row(Ns(0), || {
-            let change = one.change();
-            let sign = if change < 0.0 { "−" } else { "+" };
-            let half = one.half.map_or_else(|| "-".to_owned(), |half| format!("±{}", unit(half)));
-            let sure = if one.is_sure() { "yes" } else { "no" };
-            vec![
-                what.to_owned(),
-                unit(one.a),
-                unit(one.b),
-                format!("{sign}{}", unit(change.abs())),
-                half,
-                sure.to_owned(),
-            ]
-        });
-    }
-
-    fn unknown(&mut self, what: &str) {
-        self.0.row(Ns(0), || {
-            let mut cells = vec![what.to_owned()];
-            cells.extend(["not known", "not known", "-", "-", "-"].map(str::to_owned));
-            cells
-        });
-    }
-
-    fn waiting(&mut self, waiting: Option<&Waiting>) {
-        let Some(waiting) = waiting else {
-            self.unknown("  waiting on the CPU (neither sampled nor timed)");
-            return;
-        };
-        let what = if waiting.futex { "spinning and futex calls" } else { "spinning" };
-        let how = waiting.source.name();
-        self.row(&format!("  waiting on the CPU: {what} ({how})"), &waiting.time, time);
-        self.row("  rest of CPU time: not explained by that", &waiting.rest, time);
-    }
-
-    fn energy(&mut self, found: &Energy, source: &EnergySource) {
-        let (read, given) = (source.quality.name(), source.quality.attributed());
-        self.row(&format!("energy, all that is counted ({read})"), &found.all, energy);
-        self.row(&format!("  of the command ({given})"), &found.target, energy);
-        match &found.waiting {
-            Some(one) => {
-                let on_cpu = format!("    waiting on the CPU ({given})");
-                self.row(&on_cpu, &one.waiting, energy);
-                self.row(&format!("    rest of the command ({given})"), &one.target_rest, energy);
-            }
-            None => self.unknown(&format!("    waiting on the CPU ({given})")),
-        }
-        self.row(&format!("  rest of the machine ({given})"), &found.others, energy);
-        if source.idle_policy() == "calibrated" {
-            self.row(
-                "    of that, baseline (attributed: idle power × time)",
-                &found.baseline,
-                energy,
-            );
-        }
-        if let Some(one) = &found.waiting {
-            let what = format!("  both rests: not explained by waiting ({given})");
-            self.row(&what, &one.unexplained, energy);
-        }
-        self.row(&format!("average power ({read})"), &found.watts, power);
-    }
-}
 
 /// The comparison for people.
 #[must_use]
@@ -140,92 +43,9 @@ pub fn text(comparison: &Comparison, about: &About, top: usize) -> String {
     for (what, one) in comparison.locks.iter().take(top) {
         table.row(&format!("contention, {}", escape::name(what)), one, time);
     }
-    let (unseen, incomplete): (Vec<_>, Vec<_>) =
-        comparison.incomplete.iter().partition(|one| only_unseen(one).is_some());
-    let incomplete = incomplete.into_iter().map(|one| told(one, about));
-    let unseen: Vec<_> = unseen.into_iter().filter_map(only_unseen).collect();
-    incomplete.collect::<String>()
-        + &all_unseen(&unseen, 2 * comparison.runs)
+    gaps::lines(&comparison.incomplete, comparison.runs, about)
         + &table.0.finish("row")
         + &notes(comparison, about)
-}
-
-/// Switches of a CPU that were not seen, if that is all that is missing in a run.
-fn only_unseen(one: &Incomplete) -> Option<UnseenSwitches> {
-    let [Gap::Lost(completeness)] = &one.gaps[..] else { return None };
-    let unseen = completeness.unseen.filter(|unseen| unseen.at_most.is_some())?;
-    let mut others = (**completeness).clone();
-    others.lost.remove(UNSEEN_SWITCHES);
-    others.whole().then_some(unseen)
-}
-
-/// They are of most short runs: a line for all of them, with the bound.
-fn all_unseen(unseen: &[UnseenSwitches], runs: usize) -> String {
-    let sum = |of: fn(&UnseenSwitches) -> Ns| unseen.iter().map(of).sum::<Ns>();
-    let (at_most, all) = (sum(|one| one.at_most.unwrap_or_default()), sum(|one| one.of));
-    if unseen.is_empty() {
-        return String::new();
-    }
-    format!(
-        " energy: in {} of {runs} runs switches of a CPU were not seen: at most {at_most} of {all} of their \
-         CPU time ({}) may be in the wrong hands; time waited does not depend on it\n",
-        unseen.len(),
-        percent(at_most, all)
-    )
-}
-
-/// A line for a run of which something is missing.
-fn told(one: &Incomplete, about: &About) -> String {
-    let reasons: Vec<_> = one.gaps.iter().map(gap).collect();
-    let out = if one.no_energy() { "; its pair is in no row of energy" } else { "" };
-    format!(
-        " INCOMPLETE: run {} of {} ({}): {}{out}\n",
-        one.run,
-        LETTERS[one.command],
-        shortened(&about.commands[one.command]),
-        reasons.join("; ")
-    )
-}
-
-fn gap(gap: &Gap) -> String {
-    match gap {
-        Gap::Lost(completeness) => lost(completeness),
-        Gap::Counter { name, known, since, unknown, .. } => {
-            let (name, what) = (escape::name(name), became(*known));
-            format!(
-                "the counter of {name} {what} {since} after the first reading; {unknown} of its \
-                 energy are not known"
-            )
-        }
-        Gap::Still { name } => {
-            format!("the counter of {} did not move once", escape::name(name))
-        }
-        Gap::OtherCounters => "its counters are not those of the others".to_owned(),
-        Gap::Unaccounted { lost, of } => format!(
-            "{lost} of {of} of CPU time are not accounted for, and their energy is attributed to \
-             nobody"
-        ),
-    }
-}
-
-/// What a recording lost. Switches unseen are no waits, and have words of their own.
-fn lost(completeness: &Completeness) -> String {
-    let mut others = completeness.clone();
-    let unseen = others.unseen.take().filter(|unseen| !unseen.is_little());
-    if unseen.is_some() {
-        others.lost.remove(UNSEEN_SWITCHES);
-    }
-    let switches = unseen.map(|unseen| unseen_words(&unseen));
-    let others = (!others.whole()).then(|| condition_words(&others));
-    others.into_iter().chain(switches).collect::<Vec<_>>().join("; ")
-}
-
-/// A command in a line.
-fn shortened(command: &str) -> String {
-    let mut chars = command.chars();
-    let begin: String = chars.by_ref().take(WIDE).collect();
-    let more = if chars.next().is_some() { "…" } else { "" };
-    escape::whole(&begin) + more
 }
 
 /// What the figures are, below them.
@@ -273,66 +93,17 @@ fn notes(comparison: &Comparison, about: &About) -> String {
     out
 }
 
-/// The comparison for programs.
-#[must_use]
-pub fn json(comparison: &Comparison, about: &About) -> Value {
-    let one = |one: &Difference| json!({"a": one.a, "b": one.b, "change": one.change(), "half_95": one.half, "sure": one.is_sure()});
-    let named = |rows: &[(String, Difference)]| -> serde_json::Map<String, Value> {
-        rows.iter().map(|(name, difference)| (name.clone(), one(difference))).collect()
-    };
-    let found = comparison.energy.as_ref();
-    let energy = |get: &dyn Fn(&Energy) -> Difference| found.map(|found| one(&get(found)));
-    let parts = found.and_then(|found| found.waiting);
-    let waiting = comparison.waiting.as_ref();
-    let incomplete = comparison.incomplete.iter().map(|run| {
-        json!({
-            "command": LETTERS[run.command].to_lowercase(),
-            "run": run.run,
-            "because": run.gaps.iter().map(gap).collect::<Vec<_>>(),
-            "energy_left_out": run.no_energy(),
-        })
-    });
-    let source = &about.source;
-    json!({
-        "schema": 1,
-        "commands": {"a": about.commands[0], "b": about.commands[1]},
-        "runs": comparison.runs,
-        "incomplete": incomplete.collect::<Vec<_>>(),
-        "wall_ns": one(&comparison.wall),
-        "cpu_ns": one(&comparison.cpu),
-        "waiting_on_cpu_ns": waiting.map(|waiting| one(&waiting.time)),
-        "waiting_on_cpu_source": waiting.map(|waiting| waiting.source.name()),
-        "waiting_on_cpu_has_futex_calls": waiting.map(|waiting| waiting.futex),
-        "cpu_unexplained_ns": waiting.map(|waiting| one(&waiting.rest)),
-        "energy_pairs": found.map_or(0, |found| found.pairs),
-        "energy_uj": energy(&|found| found.all),
-        "average_watts": energy(&|found| found.watts),
-        "traced_uj": energy(&|found| found.target),
-        "waiting_uj": parts.map(|parts| one(&parts.waiting)),
-        "traced_rest_uj": parts.map(|parts| one(&parts.target_rest)),
-        "machine_rest_uj": energy(&|found| found.others),
-        "baseline_uj": energy(&|found| found.baseline),
-        "energy_unexplained_uj": parts.map(|parts| one(&parts.unexplained)),
-        "contention_by_kind_ns": named(&comparison.kinds),
-        "contention_by_lock_ns": named(&comparison.locks),
-        "contention_in_no_lock_ns": one(&comparison.in_no_lock),
-        "energy_source": source.source,
-        "energy_quality": source.quality.name(),
-        "energy_kind": source.quality.attributed(),
-        "idle_policy": source.idle_policy(),
-        "spin_weight_shown": f64::from(source.spin_weights().0) / f64::from(ONE),
-        "no_energy_because": source.none_because,
-        "validated_on_hardware": false,
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
-    use crate::analyze::SpinSource;
-    use crate::analyze::compare::{OnCpu, Run, RunEnergy};
+    use crate::analyze::compare::{Gap, OnCpu, Run, RunEnergy};
+    use crate::analyze::completeness::UNSEEN_SWITCHES;
+    use crate::analyze::{Completeness, SpinSource, UnseenSwitches};
     use crate::energy::{Known, Quality, Watts};
     use crate::trace::energy::IdlePower;
+    use crate::units::Ns;
 
     fn about(quality: Quality) -> About {
         let source = EnergySource {
