@@ -82,7 +82,7 @@ pub(super) fn gap(gap: &Gap) -> String {
 }
 
 /// What a recording lost. Switches unseen are no waits, and have words of their own.
-fn lost(completeness: &Completeness) -> String {
+pub(super) fn lost(completeness: &Completeness) -> String {
     let mut others = completeness.clone();
     let unseen = others.unseen.take().filter(|unseen| !unseen.is_little());
     if unseen.is_some() {

@@ -97,6 +97,7 @@ fn notes(comparison: &Comparison, about: &About) -> String {
 mod tests {
     use serde_json::Value;
 
+    use super::gaps::lost;
     use super::*;
     use crate::analyze::compare::{Gap, OnCpu, Run, RunEnergy};
     use crate::analyze::completeness::UNSEEN_SWITCHES;
