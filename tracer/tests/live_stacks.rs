@@ -67,16 +67,21 @@ fn waiters_are_right(version: &str) {
     let offset = u64::try_from(RELEASED.lines().count()).expect("small");
     let threads = load.first()["threads"].as_object().expect("threads");
     assert!(threads.len() >= 38, "{} threads", threads.len());
+    let mut unseen = 0;
     for (tid, thread) in threads {
         let case = &thread["name"];
         let tid: u32 = tid.parse().expect("an id");
         let index = trace.threads.values().find(|thread| thread.tid.0 == tid).expect("it").index;
         // Woken by the main thread: both sides were walked in the kernel.
         let of_thread = |wait: &&Wait| wait.thread == index && wait.waker.is_some();
-        let wait = waits.iter().find(of_thread).unwrap_or_else(|| {
-            let all: Vec<_> = waits.iter().filter(|wait| wait.thread == index).collect();
-            panic!("{version} {case}: nobody woke it: {all:?}")
-        });
+        let Some(wait) = waits.iter().find(of_thread) else {
+            // It slept before the attach. If the kernel does not call the tracepoint when it comes back
+            // (docs/limitations.md), nothing was seen of it, and nothing is known of its wait.
+            unseen += 1;
+            println!("{version} {case}: nobody was seen to wake it");
+            assert!(unseen <= 1, "{version} {case}: {:?}", trace.totals);
+            continue;
+        };
         let expected = noted(thread);
         let (found, end) = places(&trace, wait.waiter_stack)
             .unwrap_or_else(|| panic!("{version} {case}: {:?}", wait.waiter_stack));

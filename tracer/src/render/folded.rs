@@ -84,13 +84,7 @@ pub fn stacks(summary: &Summary, picture: Picture) -> Result<Stacks, MissingWeig
         }
         _ => {}
     }
-    let shown = |class: Class| picture.idle || class != Class::Idle;
-    let locks: BTreeMap<LockIndex, String> = summary
-        .locks
-        .iter()
-        .filter(|lock| shown(lock.lock.class))
-        .map(|lock| (lock.lock.index, lock_frames(&lock.lock)))
-        .collect();
+    let locks = shown_locks(summary, picture);
     let mut out = Folder { stacks: Stacks::new(), weight: picture.weight };
     let mut paths = Paths::new(summary);
     match picture.side {
@@ -164,7 +158,7 @@ pub fn stacks(summary: &Summary, picture: Picture) -> Result<Stacks, MissingWeig
     ];
     for (root, sums) in without_lock {
         for ((kind, class), sums) in sums {
-            if shown(*class) {
+            if picture.shows(*class) {
                 out.add(sums, || format!("{root};{};[no lock]", kind.name()));
             }
         }
@@ -182,13 +176,7 @@ fn energy_stacks(summary: &Summary, picture: Picture) -> Result<Stacks, MissingW
     let mut out = Stacks::new();
     let root = format!("[waiting on the CPU, {}]", energy.attributed());
     let mut paths = Paths::new(summary);
-    let shown = |class: Class| picture.idle || class != Class::Idle;
-    let locks: BTreeMap<LockIndex, String> = summary
-        .locks
-        .iter()
-        .filter(|lock| shown(lock.lock.class))
-        .map(|lock| (lock.lock.index, lock_frames(&lock.lock)))
-        .collect();
+    let locks = shown_locks(summary, picture);
     let noise = |amount: &Amount| amount.is_noise().then_some(";[no more than noise: < 2σ]");
     for placed in places::by_stack(summary) {
         let Some(frames) = locks.get(&placed.lock) else { continue };
@@ -206,6 +194,18 @@ fn energy_stacks(summary: &Summary, picture: Picture) -> Result<Stacks, MissingW
         out.insert(format!("{root}{frame};[lock not known]"), unknown.energy.0);
     }
     Ok(out)
+}
+
+impl Picture {
+    fn shows(self, class: Class) -> bool {
+        self.idle || class != Class::Idle
+    }
+}
+
+/// The locks that are drawn, as frames.
+fn shown_locks(summary: &Summary, picture: Picture) -> BTreeMap<LockIndex, String> {
+    let locks = summary.locks.iter().filter(|lock| picture.shows(lock.lock.class));
+    locks.map(|lock| (lock.lock.index, lock_frames(&lock.lock))).collect()
 }
 
 /// Adds stacks up, and makes the text of those only that come to something.
